@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Who holds the sockets that were open before us: every process's files, in
+ * every namespace, in one pass (iter/task_file). */
+#ifndef TWTRACE_OPENFILES_H
+#define TWTRACE_OPENFILES_H
+
+#include "events.h"
+#include "filter.h"
+#include "kernel.h"
+
+struct seq_file;
+
+/* include/uapi is silent on these; the layout is what the verifier checks. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	u32 pad;
+	void *file;
+};
+
+/* Helpers newer than the BCC of Debian 12 knows by name. */
+static long (*seq_write)(struct seq_file *seq, const void *data, u32 len) = (void *)127;
+/* bpf_sock_from_file, 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11) */
+static struct socket *(*sock_from_file)(void *file) = (void *)162;
+
+static __always_inline void report_open_file(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	void *file = ctx->file;
+	struct open_socket found = {};
+	struct socket *socket;
+	struct comm comm;
+	struct sock *sk;
+	u16 family;
+
+	if (!task || !file)
+		return;
+	socket = sock_from_file(file);
+	if (!socket)
+		return;
+	sk = READ(socket, sk);
+	if (!sk)
+		return;
+	family = READ(sk, __sk_common.skc_family);
+	if ((family != AF_INET && family != AF_INET6) ||
+	    READ(sk, sk_protocol) != IPPROTO_TCP)
+		return;
+	found.ep.netns = netns_of(&sk->__sk_common);
+	if (!netns_passes(found.ep.netns))
+		return;
+	found.family = read_endpoints(&found.ep, &sk->__sk_common, READ(sk, inet_sport));
+	found.state = READ(sk, __sk_common.skc_state);
+	task = READ(task, group_leader);
+	found.owner.pid = READ(task, tgid);
+	found.owner.start = READ(task, start_boottime);
+	comm = READ(task, comm);
+	__builtin_memcpy(found.comm, &comm, sizeof(found.comm));
+	seq_write(ctx->meta->seq, &found, sizeof(found));
+}
+
+#endif
