@@ -1,0 +1,333 @@
+"""The command line of the contract."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from tracer import __version__
+from tracer.demo import Demo
+from tracer.duration import seconds
+from tracer.errors import ExitCode, TwtraceError, UsageError, report, say
+from tracer.filters import Filters
+from tracer.kernel import netns
+from tracer.kernel.loader import ProgramStats
+from tracer.live import LiveRun, Plan, Publish
+from tracer.model import End
+from tracer.output import Output
+from tracer.record import STDOUT, TraceFile
+from tracer.table import render
+
+_TUI_INTERVAL_S = 0.5
+_TABLE_INTERVAL_S = 2.0
+
+_OVERVIEW = """\
+usage: twtrace [OPTIONS]            who holds these TIME_WAITs, live
+       twtrace demo [OPTIONS]       the same on a small labelled workload
+       twtrace record [OPTIONS] [-- CMD ...]
+                                    write a trace
+       twtrace doctor [--json]      what this kernel and user allow
+
+`twtrace COMMAND --help` has the options of each; `twtrace live --help` those of the first.
+"""
+
+_EXAMPLES = {
+    "live": """\
+examples:
+  sudo twtrace                       live view; a plain table when piped
+  sudo twtrace -D 5432 -d 30s        half a minute of connections to PostgreSQL
+  sudo twtrace -N blue -C nginx      nginx in the network namespace blue
+""",
+    "demo": """\
+examples:
+  sudo twtrace demo                  see each way of closing, until Ctrl-C
+  sudo twtrace demo -d 10s | cat     the same as a table, for ten seconds
+""",
+    "record": """\
+examples:
+  sudo twtrace record -d 5m                    to twtrace-DATE-TIME.ndjson
+  sudo twtrace record -o - -L 80,443 | jq .    as it happens
+  sudo twtrace record -o run.ndjson -- ./load-test --quick
+""",
+    "doctor": """\
+examples:
+  sudo twtrace doctor
+  sudo twtrace doctor --json | jq '.checks[] | select(.status != "works")'
+""",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except TwtraceError as error:
+        return report(error)
+    except BrokenPipeError:
+        # Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitCode.OK
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(_OVERVIEW)
+        return ExitCode.OK
+    if arguments[:1] == ["--version"]:
+        sys.stdout.write(f"twtrace {__version__}\n")
+        return ExitCode.OK
+    command = arguments[0] if arguments and not arguments[0].startswith("-") else "live"
+    if command not in _COMMANDS:
+        raise UsageError(f"no command {command!r}", f"commands are {', '.join(_COMMANDS)}; see `twtrace --help`")
+    rest = arguments[1:] if arguments[:1] == [command] else arguments
+    return _COMMANDS[command](rest)
+
+
+def _live(arguments: list[str]) -> int:
+    options = _live_parser("live").parse_args(arguments)
+    return _show(options, ("twtrace", *arguments))
+
+
+def _demo(arguments: list[str]) -> int:
+    options = _live_parser("demo").parse_args(arguments)
+    demo = Demo()
+    demo.start()
+    try:
+        return _show(options, ("twtrace", "demo", *arguments), on_attached=demo.go)
+    finally:
+        demo.stop()
+
+
+def _show(
+    options: argparse.Namespace, argv: tuple[str, ...], on_attached: Callable[[], None] | None = None
+) -> int:
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    interval = options.interval or (_TUI_INTERVAL_S if interactive else _TABLE_INTERVAL_S)
+    plan = _plan(options, argv, interval)
+    if interactive:
+        from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
+
+        run = LiveRun(plan, on_attached=on_attached)
+        run_app(run)
+    else:
+        output = Output(options.color)
+        run = LiveRun(plan, on_attached=on_attached, is_over=output.reader_is_gone)
+        _run_until_signal(run, lambda snapshot: output.write(render(snapshot, color=output.color)))
+    return _finish(run, options)
+
+
+def _record(arguments: list[str]) -> int:
+    own, command = arguments, None
+    if "--" in arguments:
+        at = arguments.index("--")
+        own, command = arguments[:at], arguments[at + 1 :]
+    parser = _parser("record", "Write a trace: one JSON object a line (schema 1).")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to; - is stdout (default: twtrace-DATE-TIME.ndjson)")
+    parser.add_argument("--states", action="store_true", help="every state transition as a line")
+    _add_common(parser)
+    options = parser.parse_args(own)
+    if command == []:
+        parser.error("nothing follows --")
+    path = options.output or time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
+    if path.endswith((".gz", ".zst")):
+        parser.error("compressed traces are not in this version yet: write plain .ndjson and compress it")
+    plan = _plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
+    trace = TraceFile(path)
+    child = _Child(command, quiet_stdout=path == STDOUT) if command else None
+    output = Output("never")
+    try:
+        run = LiveRun(
+            plan,
+            trace,
+            on_attached=child.start if child else None,
+            is_over=child.is_over if child else output.reader_is_gone if path == STDOUT else None,
+        )
+        _run_until_signal(run, None)
+    finally:
+        trace.close()
+        status = child.finish() if child else None
+    if not options.quiet and run.end:
+        say(_summary(run.end, path))
+    outcome = _finish(run, options)
+    return status if status is not None and outcome == ExitCode.OK else outcome
+
+
+def _doctor(arguments: list[str]) -> int:
+    parser = _parser("doctor", "What this kernel and user allow; every hook is tried.")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    options = parser.parse_args(arguments)
+    from tracer import doctor  # noqa: PLC0415 - only this command needs it
+
+    return doctor.run(as_json=options.json)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "live": _live,
+    "demo": _demo,
+    "record": _record,
+    "doctor": _doctor,
+}
+
+
+class _Child:
+    """The command of `record -- CMD`."""
+
+    def __init__(self, command: list[str], *, quiet_stdout: bool) -> None:
+        self._command = command
+        # stdout is the trace's then; what the command prints must not tear it.
+        self._stdout = sys.stderr.fileno() if quiet_stdout else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        try:
+            self._process = subprocess.Popen(self._command, stdout=self._stdout)  # noqa: S603 - the user's own
+        except OSError as error:
+            raise UsageError(
+                f"cannot run {self._command[0]}: {error.strerror}", "give a command that exists after --"
+            ) from error
+
+    def is_over(self) -> bool:
+        """Has it ended?"""
+        return self._process is not None and self._process.poll() is not None
+
+    def finish(self) -> int | None:
+        """Its status as a shell gives it; None if we ended it, or it never began."""
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+            return None
+        code = self._process.returncode
+        return code if code >= 0 else 128 - code
+
+
+def _run_until_signal(run: LiveRun, publish: Publish | None) -> None:
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, second)
+        signal.signal(signal.SIGTERM, second)
+        run.stop()
+
+    def second(_number: int, _frame: FrameType | None) -> None:
+        os._exit(ExitCode.INTERRUPTED_TWICE)
+
+    signal.signal(signal.SIGINT, first)
+    signal.signal(signal.SIGTERM, first)
+    run.run(publish)
+
+
+def _finish(run: LiveRun, options: argparse.Namespace) -> int:
+    lost = run.end.lost if run.end else {}
+    for what, count in lost.items():
+        say(f"warning: lost {count} {what}")
+    if options.verbose:
+        for program in run.programs:
+            say(_account(program))
+    return ExitCode.LOST if lost and options.strict else ExitCode.OK
+
+
+def _account(program: ProgramStats) -> str:
+    if not program.runs:
+        return f"{program.name}: no run counted (the kernel counts with sysctl kernel.bpf_stats_enabled=1)"
+    each = program.run_time_ns // program.runs
+    return f"{program.name}: {program.runs} runs, {each} ns each, {program.missed} missed"
+
+
+def _summary(end: End, path: str) -> str:
+    totals = end.totals
+    ended = ", ".join(f"{count} {reason}" for reason, count in sorted(totals.ended.items())) or "none"
+    return (
+        f"{totals.lines.get('close', 0)} closes; TIME_WAIT: {totals.born} born"
+        f" + {totals.preexisting} before, ended: {ended}, {totals.remaining} still there;"
+        f" lost {sum(end.lost.values())}; in {end.duration_us / 1e6:.1f} s"
+        + ("" if path == STDOUT else f" → {path}")
+    )
+
+
+def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) -> Plan:
+    filters = Filters(
+        pids=frozenset(options.pid),
+        comms=frozenset(options.comm),
+        uids=frozenset(options.uid),
+        cgroups=tuple(options.cgroup),
+        netns=netns.resolve(options.netns) if options.netns else None,
+        local_ports=frozenset(options.local),
+        remote_ports=frozenset(options.remote),
+        family=options.family,
+    )
+    return Plan(filters, argv, interval_s, options.duration, getattr(options, "states", False))
+
+
+def _live_parser(command: str) -> argparse.ArgumentParser:
+    texts = {
+        "live": "Who holds these TIME_WAITs, live.",
+        "demo": "A small labelled workload on loopback, and its trace.",
+    }
+    parser = _parser(command, texts[command])
+    _add_common(parser)
+    return parser
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"twtrace {command}" if command != "live" else "twtrace",
+        description=description,
+        epilog=_EXAMPLES[command],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"twtrace {__version__}")
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    wanted = parser.add_argument_group("filters", "values of one option are alternatives, different options all apply")
+    wanted.add_argument("-p", "--pid", type=_number, action="append", default=[], metavar="PID")
+    wanted.add_argument("-C", "--comm", action="append", default=[], metavar="COMM", help="process name, as ps -C")
+    wanted.add_argument("-u", "--uid", type=_number, action="append", default=[], metavar="UID")
+    wanted.add_argument("--cgroup", action="append", default=[], metavar="PATH", help="and those below it")
+    wanted.add_argument("-N", "--netns", metavar="NAME|PATH|INODE", help="network namespace")
+    wanted.add_argument("-L", "--local", type=_ports, default=(), metavar="PORT[,PORT]", help="local port")
+    wanted.add_argument("-D", "--remote", type=_ports, default=(), metavar="PORT[,PORT]", help="remote port")
+    family = wanted.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4, mapped addresses too")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6")
+    common = parser.add_argument_group("common")
+    common.add_argument("-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C")
+    common.add_argument("-i", "--interval", type=seconds, metavar="TIME", help="between two views, 500ms")
+    common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured")
+    common.add_argument("--hooks", choices=("auto", "timer"), default="auto", help="source of TIME_WAIT facts")
+    common.add_argument("--strict", action="store_true", help="exit 5 if anything was lost")
+    volume = common.add_mutually_exclusive_group()
+    volume.add_argument("-q", "--quiet", action="store_true", help="no summary")
+    volume.add_argument("-v", "--verbose", action="store_true", help="the kernel's account of the programs")
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
+_MAX_PORT = 65535
+
+
+def _ports(text: str) -> tuple[int, ...]:
+    ports = tuple(_number(part) for part in text.split(","))
+    if not all(0 < port <= _MAX_PORT for port in ports):
+        raise argparse.ArgumentTypeError(f"{text!r}: ports are 1 to {_MAX_PORT}")
+    return ports

@@ -1,0 +1,71 @@
+"""Which connections are wanted: by owner, namespace, port, family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from tracer.model import Endpoints, Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Empty fields let everything pass; several values of one field are alternatives."""
+
+    pids: frozenset[int] = frozenset()
+    comms: frozenset[str] = frozenset()
+    uids: frozenset[int] = frozenset()
+    cgroups: tuple[str, ...] = ()
+    """Paths; each takes in the cgroups below it."""
+    netns: int | None = None
+    local_ports: frozenset[int] = frozenset()
+    remote_ports: frozenset[int] = frozenset()
+    family: int | None = None
+    by_owner: bool = field(init=False, default=False)
+    """Whether an owner decides: then a connection of unknown owner does not pass."""
+
+    def __post_init__(self) -> None:
+        by_owner = bool(self.pids or self.comms or self.uids or self.cgroups)
+        object.__setattr__(self, "by_owner", by_owner)
+
+    def pass_ends(self, ends: Endpoints) -> bool:
+        """Do namespace, ports and family let it pass?"""
+        return (
+            (self.netns is None or ends.netns == self.netns)
+            and (not self.local_ports or ends.sport in self.local_ports)
+            and (not self.remote_ports or ends.dport in self.remote_ports)
+            and (self.family is None or ends.family == self.family)
+        )
+
+    def pass_owner(self, owner: Owner) -> bool:
+        """Does the owner let it pass?"""
+        if not self.by_owner:
+            return True
+        process = owner.process
+        if process is None:
+            return False
+        return (
+            (not self.pids or process.pid in self.pids)
+            and (not self.comms or process.comm in self.comms)
+            and (not self.uids or process.uid in self.uids)
+            and (not self.cgroups or any(_inside(process.cgroup, path) for path in self.cgroups))
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The filters given, for the `start` line."""
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        return {
+            name: sorted(value) if isinstance(value, frozenset) else value
+            for name, value in given.items()
+            if value is not None and value not in (frozenset(), ())
+        }
+
+    def describe(self) -> str:
+        """One line for a header: `local_ports=80,443 family=4`; empty without filters."""
+        return " ".join(
+            f"{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+            for name, value in self.as_dict().items()
+        )
+
+
+def _inside(cgroup: str | None, path: str) -> bool:
+    return cgroup is not None and (cgroup + "/").startswith(path.rstrip("/") + "/")

@@ -1,0 +1,1 @@
+"""All that touches the kernel. Nothing outside this package imports bcc."""

@@ -1,0 +1,89 @@
+"""The processes behind the sockets, kept from the moment the kernel names them."""
+
+from __future__ import annotations
+
+import struct
+
+from tracer.kernel.cgroups import CgroupPaths, container_of, unit_of
+from tracer.kernel.procfs import Facts, boot_offset_us, decode_cmdline, read_facts
+from tracer.model import UNKNOWN_OWNER, Grade, Owner, Process
+
+PROCESS_RECORD = struct.Struct("=QI4xQII16s256s")
+"""`struct process_event` of bpf/events.h, without the ring's header."""
+
+_RING_RECORD = struct.Struct(f"=8x{PROCESS_RECORD.size}s")
+
+ProcessId = tuple[int, int]
+"""(pid, start in nanoseconds since boot)."""
+
+
+class Processes:
+    """All processes seen, by id; what the kernel told first, completed from /proc while they live."""
+
+    def __init__(self) -> None:
+        self._cgroups = CgroupPaths()
+        self._boot_offset_us = boot_offset_us()
+        self._certain: dict[ProcessId, Owner] = {}
+
+    def add_records(self, records: bytes) -> None:
+        """Take in the records of the process ring, ring headers included."""
+        for (record,) in _RING_RECORD.iter_unpack(records):
+            start, pid, cgroup, uid, length, comm, cmdline = PROCESS_RECORD.unpack(record)
+            process = self._complete(
+                (pid, start),
+                comm=decode_comm(comm),
+                uid=uid,
+                cgroup=self._cgroups.path(cgroup),
+                cmdline=decode_cmdline(cmdline[:length]),
+            )
+            self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+
+    def certain(self, pid: int, start: int) -> Owner:
+        """The owner seen in its own context; unknown for pid 0 (nobody was)."""
+        owner = self._certain.get((pid, start))
+        if owner is None:
+            if not pid:
+                return UNKNOWN_OWNER
+            # Its record was lost; who it was is certain all the same.
+            process = self._complete((pid, start), comm="", uid=None, cgroup=None, cmdline=None)
+            owner = self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+        return owner
+
+    def inferred(self, pid: int, start: int, comm: str) -> Owner:
+        """An owner found by looking through open files."""
+        known = self._certain.get((pid, start))
+        process = known.process if known else None
+        if process is None:
+            process = self._complete((pid, start), comm=comm, uid=None, cgroup=None, cmdline=None)
+        return Owner(Grade.INFERRED, process)
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        self._cgroups.close()
+
+    def _complete(
+        self, key: ProcessId, *, comm: str, uid: int | None, cgroup: str | None, cmdline: str | None
+    ) -> Process:
+        pid, start = key
+        facts = read_facts(pid, start)
+        known = self._certain.get(key)
+        if facts == Facts() and known and known.process:  # gone since, or mid-exit
+            facts = Facts(known.process.exe, known.process.cmdline, known.process.cgroup)
+        # The root of the unified hierarchy says nothing where cgroup v1 is in use.
+        path = facts.cgroup if cgroup in (None, "/") else cgroup
+        return Process(
+            pid=pid,
+            start_us=start // 1000 + self._boot_offset_us,
+            comm=comm,
+            uid=uid,
+            cgroup=path,
+            unit=unit_of(path),
+            container=container_of(path),
+            exe=facts.exe,
+            cmdline=cmdline or facts.cmdline,
+        )
+
+
+def decode_comm(raw: bytes) -> str:
+    """A task's name: up to 15 bytes of anything; those that are no UTF-8 stand as `\\xNN`."""
+    return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")

@@ -1,0 +1,82 @@
+"""What /proc knows of processes: the parts that a running process alone can tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def boot_offset_us() -> int:
+    """Microseconds to add to time since boot for the Unix epoch."""
+    return (time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // 1000
+
+
+def start_ticks(pid: int) -> int | None:
+    """Field 22 of /proc/PID/stat: the start, in clock ticks since boot; None once gone."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name, field 2, may hold anything but is closed by the last parenthesis.
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def start_ns_of(pid: int) -> int | None:
+    """The start in nanoseconds since boot, as exact as /proc is: to one clock tick."""
+    ticks = start_ticks(pid)
+    return None if ticks is None else ticks * _TICK_NS
+
+
+def is_same_process(pid: int, start_ns: int) -> bool:
+    """Is `pid` still the process that started `start_ns` nanoseconds after boot?"""
+    return start_ticks(pid) == start_ns // _TICK_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read of one process; None: it was gone, or not allowed."""
+
+    exe: str | None = None
+    cmdline: str | None = None
+    cgroup: str | None = None
+
+
+def read_facts(pid: int, start_ns: int) -> Facts:
+    """Executable, command line and cgroup of a live process; nothing once the pid is another's."""
+    folder = _PROC / str(pid)
+    exe = cmdline = cgroup = None
+    with suppress(OSError):
+        exe = os.readlink(os.fsencode(folder / "exe")).decode(errors="backslashreplace")
+    with suppress(OSError):
+        cmdline = decode_cmdline((folder / "cmdline").read_bytes()[:4096])
+    with suppress(OSError):
+        cgroup = cgroup_of((folder / "cgroup").read_text(errors="backslashreplace"))
+    # Checked last: a pid that was reused meanwhile has not told on another.
+    if not is_same_process(pid, start_ns):
+        return Facts()
+    return Facts(exe, cmdline, cgroup)
+
+
+def decode_cmdline(raw: bytes) -> str | None:
+    """argv as one line, as `ps` shows it; None of a kernel thread."""
+    words = raw.rstrip(b"\0").replace(b"\0", b" ")
+    return words.decode(errors="backslashreplace") or None
+
+
+def cgroup_of(text: str) -> str | None:
+    """The telling path of /proc/PID/cgroup: the unified hierarchy's, else systemd's, else the longest."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        paths[controllers] = path
+    for controllers in ("", "name=systemd"):
+        if paths.get(controllers, "/") != "/":
+            return paths[controllers]
+    return max(paths.values(), key=len, default=None)

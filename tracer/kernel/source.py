@@ -1,0 +1,188 @@
+"""The running kernel as a source of events: loads, reads, accounts."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from functools import partial
+
+from tracer import __version__
+from tracer.kernel import netns, sock_diag
+from tracer.kernel.decode import EVENT_RECORD, Decoder
+from tracer.kernel.held import HeldSockets, read_map
+from tracer.kernel.loader import Counter, LoadedPrograms, LoadOptions, ProgramStats
+from tracer.kernel.opensockets import OpenSocket, OpenSockets, from_iterator, from_proc
+from tracer.kernel.processes import PROCESS_RECORD, Processes
+from tracer.kernel.ring import Ring
+from tracer.kernel.sysctl import read_settings
+from tracer.model import UNKNOWN_OWNER, Endpoints, Event, Held, Lost, Start, TimeWait
+
+_PROCESS_RING_BYTES = 1 << 20
+_HALF_CLOSED = frozenset({"CLOSE_WAIT"})
+
+HOOKS = {
+    "transitions": "raw tracepoint inet_sock_set_state",
+    "owner": "process context of transitions, tcp_rcv_space_adjust, sock_send_length, sock_recv_length",
+    "time_wait": "timer tracepoints (timer_start, timer_cancel, timer_expire_entry)",
+    "source": "timer",
+}
+
+_LOST = {
+    Counter.LOST_STATE: "state records, event ring full",
+    Counter.LOST_CLOSE: "close records (and the time_wait that follows one), event ring full",
+    Counter.LOST_TW_END: "time_wait_end records, event ring full",
+    Counter.LOST_PROCESS: "process descriptions, process ring full",
+    Counter.LOST_SOCKS: "connections, map full",
+    Counter.LOST_TWS: "time_waits, map full",
+    Counter.LOST_HELD: "half-closed sockets, map full",
+}
+_MISSED = "kernel events, program interrupted by itself"
+
+
+class LiveSource:
+    """Attached programs and their rings, from construction to close()."""
+
+    def __init__(self, options: LoadOptions) -> None:
+        self._filters = options.filters
+        self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._offset_us = _realtime_us() - self._attached_ns // 1000
+        self._programs = LoadedPrograms(options)
+        self._events = Ring(self._programs.map_fd("events"), options.ring_mib << 20, EVENT_RECORD.size)
+        self._process_ring = Ring(
+            self._programs.map_fd("processes"), _PROCESS_RING_BYTES, PROCESS_RECORD.size
+        )
+        self._processes = Processes()
+        self._open_sockets = OpenSockets(self._scan, self._processes)
+        self._decoder = Decoder(self._offset_us, self._processes, self._open_sockets)
+        self._held = HeldSockets(
+            partial(read_map, self._programs.lookup_batch, self._programs.map_fd("held")), self._decoder
+        )
+        self._poll = select.epoll()
+        for ring in (self._events, self._process_ring):
+            self._poll.register(ring.fd, select.EPOLLIN)
+        self._told_lost: dict[str, int] = {}
+        self._namespaces = self._find_namespaces()
+
+    def start(self, argv: tuple[str, ...]) -> Start:
+        """The description of this host and of what we listen to."""
+        return Start(
+            ts_us=self.now_us(),
+            version=__version__,
+            host=socket.gethostname(),
+            kernel=os.uname().release,
+            argv=argv,
+            filters=self._filters.as_dict(),
+            hooks=HOOKS,
+            clock={"realtime_minus_monotonic_us": self._offset_us, "tick_us": self._programs.tick_us},
+            sysctl={
+                str(inode): netns.run_inside(path, read_settings)
+                for inode, path in self._namespaces.items()
+            },
+        )
+
+    def now_us(self) -> int:
+        """This moment, on the clock of the events."""
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 + self._offset_us
+
+    def preexisting(self) -> list[Event]:
+        """What was there before us, and after it what happened while we looked."""
+        now_us = self.now_us()
+        older: list[Event] = [
+            Held(now_us, self._decoder.add_older(ends), self._open_sockets.owner_of(ends, "unknown"), state, True)
+            for ends, state in self._half_closed()
+        ]
+        dumped = self._time_waits()
+        events = self.read()
+        # One born after we attached is in the dump as well as in the ring.
+        ours = {event.ends[1:] for event in events if isinstance(event, TimeWait)}
+        older += [
+            TimeWait(now_us, self._decoder.add_older(ends), UNKNOWN_OWNER, substate, preexisting=True)
+            for ends, substate in dumped
+            if ends[1:] not in ours and self._filters.pass_ends(ends)
+        ]
+        return older + events
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until there is something that should not wait, `seconds` at most."""
+        self._poll.poll(seconds)
+
+    def read(self) -> list[Event]:
+        """All events since the last call."""
+        upto = self._events.written()
+        # Read second, taken in first: who an event speaks of was told before it.
+        self._processes.add_records(self._process_ring.read(self._process_ring.written()))
+        events = self._decoder.decode(self._events.read(upto))
+        return self._held.add(events, self.now_us())
+
+    def lost(self) -> list[Event]:
+        """What could not be told since the last call."""
+        counters = self._programs.counters()
+        lost = {what: counters[which] for which, what in _LOST.items()}
+        lost[_MISSED] = sum(program.missed for program in self._programs.stats())
+        news: list[Event] = [
+            Lost(self.now_us(), what, count - self._told_lost.get(what, 0))
+            for what, count in lost.items()
+            if count > self._told_lost.get(what, 0)
+        ]
+        self._told_lost = lost
+        return news
+
+    def totals(self) -> dict[str, int]:
+        """What the kernel side counted, whether or not it could be told."""
+        counters = self._programs.counters()
+        return {
+            "closes": counters[Counter.CLOSES],
+            "time_wait_born": counters[Counter.TW_BORN],
+            "time_wait_ended": counters[Counter.TW_ENDED],
+        }
+
+    def programs(self) -> tuple[ProgramStats, ...]:
+        """The kernel's account of our programs."""
+        return self._programs.stats()
+
+    def stop(self) -> list[Event]:
+        """Detach; returns what was still in the rings."""
+        self._programs.detach()
+        return self.read() + self.lost()
+
+    def close(self) -> None:
+        """Free everything."""
+        self._programs.detach()
+        self._poll.close()
+        self._events.close()
+        self._process_ring.close()
+        self._processes.close()
+        self._programs.close()
+
+    def _scan(self) -> list[OpenSocket]:
+        found = list(from_iterator(self._programs.open_sockets()))
+        return found or list(from_proc())
+
+    def _find_namespaces(self) -> dict[int, str]:
+        wanted = self._filters.netns
+        return {
+            inode: path for inode, path in netns.find_all().items() if wanted in (None, inode)
+        }
+
+    def _half_closed(self) -> list[tuple[Endpoints, str]]:
+        return [
+            (Endpoints(0, found.netns, found.family, found.saddr, found.sport, found.daddr, found.dport), found.state)
+            for found in self._open_sockets.rescan()
+            if found.state in _HALF_CLOSED
+        ]
+
+    def _time_waits(self) -> list[tuple[Endpoints, str]]:
+        found = []
+        for inode, path in self._namespaces.items():
+            for entry in netns.run_inside(path, partial(sock_diag.dump, frozenset({"TIME_WAIT"}))):
+                ends = Endpoints(
+                    0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport
+                )
+                found.append((ends, entry.state))
+        return found
+
+
+def _realtime_us() -> int:
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1000

@@ -1,0 +1,113 @@
+"""The pipeline on the running kernel: source → filter → trace and aggregate → views."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tracer.aggregate import Aggregator
+from tracer.filters import Filters
+from tracer.kernel.loader import LoadOptions, ProgramStats
+from tracer.kernel.source import LiveSource
+from tracer.model import End, Event, Lost, Snapshot
+from tracer.record import Encoder, TraceFile
+
+_LOOK_EVERY_S = 0.1
+"""The kernel side wakes us only when a ring fills; so we look by ourselves."""
+
+Publish = Callable[[Snapshot], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to do."""
+
+    filters: Filters
+    argv: tuple[str, ...]
+    interval_s: float
+    duration_s: float | None = None
+    with_states: bool = False
+
+
+class LiveRun:
+    """One run, from attaching to the last line; run() may be called once, in any thread."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        trace: TraceFile | None = None,
+        *,
+        on_attached: Callable[[], None] | None = None,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
+        """`on_attached` is called once every later event will be seen; `is_over` several times a
+        second: the run ends when it says so.
+        """
+        self._plan = plan
+        self._trace = trace
+        self._on_attached = on_attached
+        self._is_over = is_over
+        self._encoder = Encoder()
+        self._stop = threading.Event()
+        self.end: End | None = None
+        """What the trace ended with, after run()."""
+        self.programs: tuple[ProgramStats, ...] = ()
+        """The kernel's account of our programs, after run()."""
+
+    def stop(self) -> None:
+        """Ask for the end: drain, write the last line, return."""
+        self._stop.set()
+
+    def run(self, publish: Publish | None = None) -> None:
+        """Run to the end; `publish` gets a Snapshot every interval and at the end.
+
+        Raises TwtraceError, or BrokenPipeError when a reader has gone.
+        """
+        plan = self._plan
+        source = LiveSource(LoadOptions(filters=plan.filters, with_states=plan.with_states))
+        try:
+            start = source.start(plan.argv)
+            aggregator = Aggregator(start, plan.filters.describe())
+            if self._trace:
+                self._trace.write([self._encoder.start(start)])
+            self._take(source.preexisting(), aggregator)
+            if self._on_attached:
+                self._on_attached()
+            deadline = None if plan.duration_s is None else start.ts_us + int(plan.duration_s * 1e6)
+            next_tick = start.ts_us
+            while not self._stop.is_set():
+                now = source.now_us()
+                if now >= next_tick:
+                    self._take(source.lost(), aggregator)
+                    if publish:
+                        publish(aggregator.snapshot(now))
+                    next_tick = now + int(plan.interval_s * 1e6)
+                if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
+                    break
+                source.wait(min(_LOOK_EVERY_S, plan.interval_s))
+                self._take(source.read(), aggregator)
+            self._take(source.stop(), aggregator)
+            now = source.now_us()
+            if publish:
+                publish(aggregator.snapshot(now))
+            self.end, line = self._encoder.end(now, now - start.ts_us, source.totals())
+            if self._trace:
+                self._trace.write([line])
+            self.programs = source.programs()
+        finally:
+            source.close()
+
+    def _take(self, events: list[Event], aggregator: Aggregator) -> None:
+        if not events:
+            return
+        passes = self._plan.filters
+        wanted = [
+            event
+            for event in events
+            if isinstance(event, Lost) or (passes.pass_ends(event.ends) and passes.pass_owner(event.owner))
+        ]
+        lines = [self._encoder.event(event) for event in wanted]
+        if self._trace and lines:
+            self._trace.write(lines)
+        aggregator.add(wanted)

@@ -1,0 +1,239 @@
+"""The trace: events to lines of JSON and back (schema 1 of the contract)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from tracer.errors import TwtraceError, UsageError
+from tracer.model import (
+    SCHEMA,
+    Close,
+    End,
+    Endpoints,
+    Event,
+    Held,
+    Lost,
+    Owner,
+    Start,
+    State,
+    TimeWait,
+    TimeWaitEnd,
+    Totals,
+)
+
+STDOUT = "-"
+
+_TYPES: dict[type, str] = {
+    State: "state",
+    Held: "held",
+    Close: "close",
+    TimeWait: "time_wait",
+    TimeWaitEnd: "time_wait_end",
+    Lost: "lost",
+}
+
+
+class Encoder:
+    """Events to lines, and the count of them for the `end` line."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, tuple[Owner, orjson.Fragment]] = {}
+        self._lines: Counter[str] = Counter()
+        self._born = 0
+        self._preexisting = 0
+        self._ended: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+
+    def start(self, start: Start) -> bytes:
+        """The first line."""
+        self._lines["start"] += 1
+        return _line({"type": "start", "schema": SCHEMA, **asdict(start)})
+
+    def event(self, event: Event) -> bytes:
+        """One line of the middle."""
+        kind = _TYPES[type(event)]
+        self._lines[kind] += 1
+        if isinstance(event, Lost):
+            self._lost[event.what] += event.count
+            return _line({"type": kind, **event._asdict()})
+        line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
+        line |= event.ends._asdict()
+        line["owner"] = self._owner(event.owner)
+        if isinstance(event, Close):
+            line |= {
+                "role": event.role,
+                "first": event.first,
+                "how": event.how,
+                "via": event.via,
+                "age_us": event.age_us,
+                "states": event.states,
+                "time_wait": event.time_wait,
+                "opener": self._owner(event.opener),
+                "closer": self._owner(event.closer),
+            }
+        elif isinstance(event, TimeWait):
+            line["substate"] = event.substate
+            self._note_preexisting(line, event.preexisting)
+            if event.preexisting:
+                self._preexisting += 1
+            else:
+                self._born += 1
+        elif isinstance(event, TimeWaitEnd):
+            self._ended[event.reason] += 1
+            line |= {
+                "lifetime_us": event.lifetime_us,
+                "fin_wait2_us": event.fin_wait2_us,
+                "reason": event.reason,
+                "by": None if event.by is None else self._owner(event.by),
+                "rearmed": event.rearmed,
+            }
+            self._note_preexisting(line, event.preexisting)
+        elif isinstance(event, Held):
+            line["state"] = event.state
+            self._note_preexisting(line, event.preexisting)
+        else:
+            line |= {
+                "old": event.old,
+                "new": event.new,
+                "dwell_us": event.dwell_us,
+                "context": event.context,
+            }
+        return _line(line)
+
+    def end(self, ts_us: int, duration_us: int, kernel: dict[str, int]) -> tuple[End, bytes]:
+        """The last line, and what it says."""
+        self._lines["end"] += 1
+        totals = Totals(dict(self._lines), self._born, self._preexisting, dict(self._ended), kernel)
+        end = End(ts_us, totals, dict(self._lost), duration_us)
+        return end, _line(
+            {
+                "type": "end",
+                "ts_us": ts_us,
+                "totals": {
+                    "lines": totals.lines,
+                    "time_wait": {
+                        "born": totals.born,
+                        "preexisting": totals.preexisting,
+                        "ended": totals.ended,
+                        "remaining": totals.remaining,
+                    },
+                    "kernel": kernel,
+                },
+                "lost": end.lost,
+                "duration_us": duration_us,
+            }
+        )
+
+    @staticmethod
+    def _note_preexisting(line: dict[str, object], preexisting: bool) -> None:
+        if preexisting:
+            line["preexisting"] = True
+
+    def _owner(self, owner: Owner) -> orjson.Fragment:
+        # By identity: hashing an owner costs more than encoding it. The owner is
+        # kept beside its text, so that no other can take over its identity.
+        known = self._owners.get(id(owner))
+        if known is None:
+            known = self._owners[id(owner)] = owner, orjson.Fragment(orjson.dumps(owner_json(owner)))
+            if len(self._owners) > _MAX_OWNERS:
+                self._owners.clear()
+        return known[1]
+
+
+_MAX_OWNERS = 65_536
+
+
+def owner_json(owner: Owner) -> dict[str, object]:
+    """An owner as the contract has it: what is not known is left out, but pid and comm are null."""
+    if owner.process is None:
+        return {"pid": None, "comm": None, "grade": owner.grade.value}
+    process = {name: value for name, value in asdict(owner.process).items() if value is not None}
+    return {"pid": process.pop("pid"), "comm": process.pop("comm"), "grade": owner.grade.value, **process}
+
+
+def _line(value: dict[str, object]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class TraceFile:
+    """Where lines go: a new file of the invoking user's, a device, a pipe."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._whole = 0
+        self._fd = 1 if path == STDOUT else _create(path)
+        self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode) and path != STDOUT
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Write whole lines; a full disk leaves only whole lines behind.
+
+        Raises BrokenPipeError when the reader has gone, TwtraceError otherwise.
+        """
+        data = memoryview(b"".join(lines))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._cut_at_whole_line(bytes(data[:written]))
+            raise TwtraceError(
+                f"cannot write {self.path}: {error.strerror}",
+                "free space or give -o FILE on another file system; the lines before are readable"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "give another place with -o FILE",
+            ) from error
+        self._whole += len(data)
+
+    def close(self) -> None:
+        """Close; standard output stays open."""
+        if self.path != STDOUT:
+            os.close(self._fd)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor behind it."""
+        return self._fd
+
+    def _cut_at_whole_line(self, written: bytes) -> None:
+        if self._is_regular:
+            os.ftruncate(self._fd, self._whole + written.rfind(b"\n") + 1)
+
+
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        if _is_device_or_pipe(path):
+            return os.open(path, flags)
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+            os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1")))
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} is already there", "give another name with -o FILE: no file is overwritten"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot create {path}: {error.strerror if isinstance(error, OSError) else error}",
+            "give a place you may write to with -o FILE",
+        ) from error
+    return fd
+
+
+def _is_device_or_pipe(path: str) -> bool:
+    try:
+        mode = Path(path).lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+

@@ -1,0 +1,75 @@
+"""The plain table: the Snapshot on a terminal's 80 columns, or in a log."""
+
+from __future__ import annotations
+
+import time
+
+from tracer.model import Grade, Row, Snapshot
+from tracer.text import duration, fit, percent, printable
+
+_GLYPHS = {Grade.CERTAIN: "●", Grade.INFERRED: "◐", Grade.UNKNOWN: "?", None: "Σ"}
+
+_HEAD = "  PROCESS                 CLOSE/s   TW/s TW NOW  HELD FIRST   RST HOW IT ENDS"
+
+
+_BOLD, _YELLOW, _RESET = "\x1b[1m", "\x1b[33m", "\x1b[0m"
+
+
+def render(snapshot: Snapshot, *, color: bool = False) -> str:
+    """Header, one line a process, unknown and sum; ends in a newline."""
+    clock = time.strftime("%H:%M:%S", time.localtime(snapshot.ts_us // 1_000_000))
+    lost = f"▲ LOST {snapshot.lost}" if snapshot.lost else "lost 0"
+    header = f"{clock}  {printable(snapshot.host)}  up {_elapsed(snapshot)}  hooks {snapshot.hooks}  {lost}"
+    if snapshot.filters:
+        header += f"  filter {printable(snapshot.filters)}"
+    rows = [*snapshot.rows, snapshot.unknown, snapshot.total]
+    lines = [header, _HEAD, *map(_line, rows)]
+    if color:
+        lines = [_painted(number, line) for number, line in enumerate(lines)]
+    return "\n".join(lines) + "\n"
+
+
+def _painted(number: int, line: str) -> str:
+    """Colour repeats what a word or a ▲ says already."""
+    paint = _YELLOW if "▲" in line else _BOLD if number < 2 else ""  # noqa: PLR2004 - the two headers
+    return f"{paint}{line}{_RESET}" if paint else line
+
+
+def habit(row: Row) -> str:
+    """How a process ends its connections, in words."""
+    if row.held_close_wait:
+        return f"▲ {row.held_close_wait} never closed"
+    if not row.closes:
+        return f"{row.held_fin_wait2} half-closed" if row.held_fin_wait2 else "–"
+    for words, count in (
+        ("resets", row.resets_sent),
+        ("connects fail", row.failed),
+        ("is reset by peer", row.resets_received),
+        ("exits, no close()", row.by_exit),
+        ("closes first", row.first_local),
+        ("peer closes first", row.first_remote),
+    ):
+        if 10 * count >= 9 * row.closes:
+            return words
+    return "mixed"
+
+
+def _line(row: Row) -> str:
+    held = row.held_close_wait + row.held_fin_wait2
+    cells = (
+        _GLYPHS[row.grade],
+        fit(printable(row.label), 22),
+        f"{row.close_rate:8.1f}",
+        f"{row.time_wait_rate:6.1f}",
+        f"{row.time_wait_now:6d}",
+        f"{held or '–':>5}",
+        f"{percent(row.first_local, row.closes):>5}",
+        f"{percent(row.resets_sent + row.resets_received, row.closes):>5}",
+        habit(row),
+    )
+    return " ".join(cells).rstrip()
+
+
+def _elapsed(snapshot: Snapshot) -> str:
+    seconds = snapshot.elapsed_us // 1_000_000
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
