@@ -1,0 +1,1 @@
+"""Tests on the running kernel: they load the eBPF programs and need root."""
