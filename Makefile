@@ -1,0 +1,41 @@
+# `make run` and `make test` are the whole set-up: scripts/setup brings what is missing.
+
+python := .venv/bin/python
+litter := .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint format check wheel clean setup-run setup-dev
+
+help: ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+run: setup-run ## Trace a small labelled workload, as root: ARGS="-d 30s" is passed to `twtrace demo`
+	@scripts/as-root .venv/bin/twtrace demo $(ARGS)
+
+test: setup-dev ## Run the tests, as root for those of the kernel: ARGS="-k ledger" is passed to pytest
+	@scripts/as-root $(python) -m pytest -q -p no:cacheprovider $(ARGS)
+
+lint: setup-dev ## Check style and types
+	@$(python) -m ruff check
+	@$(python) -m ruff format --check
+	@$(python) -m mypy
+
+format: setup-dev ## Put the Python code in form
+	@$(python) -m ruff check --fix-only
+	@$(python) -m ruff format
+
+check: lint test ## lint and test
+
+wheel: setup-run ## Build dist/twtrace-*.whl
+	@$(python) -m pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .
+
+clean: ## Remove all that these commands made, but no system package
+	@rm -rf $(litter) 2>/dev/null || scripts/as-root rm -rf $(litter)
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup-run:
+	@scripts/setup run
+
+setup-dev:
+	@scripts/setup dev
