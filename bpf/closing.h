@@ -10,15 +10,15 @@
 
 struct sock_info {
 	u64 conn;
-	u64 tracked;		/* ns: when the entry was made */
-	u64 since;		/* ns: when the present state was entered */
+	u64 tracked; /* ns: when the entry was made */
+	u64 since;   /* ns: when the present state was entered */
 	struct endpoints ep;
 	struct process_id opener;
 	struct process_id closer;
 	struct dwell dwell;
 	u32 hash;
-	u8 family;		/* 0 until the endpoints are complete */
-	u8 old;			/* the transition that could not be told without them */
+	u8 family; /* 0 until the endpoints are complete */
+	u8 old;	   /* the transition that could not be told without them */
 	u8 role;
 	u8 first;
 	u8 via;
@@ -79,8 +79,7 @@ static __always_inline bool endpoints_pending(u8 new)
 	return new == TCP_SYN_SENT || new == TCP_SYN_RECV;
 }
 
-static __always_inline struct sock_info *track(struct sock *sk, u64 key,
-					       u8 old, u8 new, u64 now)
+static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old, u8 new, u64 now)
 {
 	struct sock_info info = {};
 
@@ -125,8 +124,8 @@ static __always_inline void describe(struct event *ev, const struct sock_info *i
 }
 
 #ifdef WITH_STATES
-static __always_inline void send_state(const struct sock_info *info, u8 old, u8 new,
-				       u64 now, bool dwell_known, bool process)
+static __always_inline void send_state(const struct sock_info *info, u8 old, u8 new, u64 now,
+				       bool dwell_known, bool process)
 {
 	struct event *ev = new_event(EV_STATE, now, COUNT_LOST_STATE);
 
@@ -206,8 +205,8 @@ static __always_inline u8 classify(struct sock *sk, u8 old, bool process)
 	return HOW_UNKNOWN;
 }
 
-static __always_inline void finish(struct sock_info *info, struct sock *sk, u8 old,
-				   u64 now, bool process, const struct process_id *me)
+static __always_inline void finish(struct sock_info *info, struct sock *sk, u8 old, u64 now,
+				   bool process, const struct process_id *me)
 {
 	struct event *ev;
 	u8 how = HOW_FIN;
@@ -262,13 +261,12 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
  * tracepoint's run that interrupts the same program on the same CPU
  * (05b24ff9b2cf "bpf: Prevent bpf program recursion for raw tracepoint
  * probes", v6.2), and a close() interrupted by a packet is just that. */
-static __always_inline void on_transition(struct sock *sk, u8 old, u8 new,
-					  bool process)
+static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool process)
 {
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
-	bool dwell_known, ends;
+	bool dwell_known, ends, half_closed;
 	u64 now;
 
 	if (READ(sk, sk_protocol) != IPPROTO_TCP || old == new)
@@ -301,8 +299,7 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new,
 		}
 		info->dwell.seen |= 1 << old;
 #ifdef WITH_STATES
-		send_state(info, info->old, old, info->since, false,
-			   info->role == ROLE_CLIENT);
+		send_state(info, info->old, old, info->since, false, info->role == ROLE_CLIENT);
 #endif
 	}
 	if (dwell_known)
@@ -330,7 +327,10 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new,
 		socks.delete(&key);
 		return;
 	}
-	if (new == TCP_CLOSE_WAIT || (new == TCP_FIN_WAIT2 && READ(sk, sk_socket)))
+	half_closed = new == TCP_CLOSE_WAIT;
+	if (new == TCP_FIN_WAIT2)
+		half_closed = READ(sk, sk_socket);
+	if (half_closed)
 		hold(info, key, new, now);
 	info->since = now;
 }

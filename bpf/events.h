@@ -11,18 +11,18 @@
 #define TWTRACE_EVENTS_H
 
 enum event_type {
-	EV_STATE = 1,	/* a transition, only with WITH_STATES */
-	EV_CLOSE = 2,	/* the full socket is gone, perhaps into TIME_WAIT */
-	EV_TW_END = 3,	/* the mini-socket is gone */
+	EV_STATE = 1,  /* a transition, only with WITH_STATES */
+	EV_CLOSE = 2,  /* the full socket is gone, perhaps into TIME_WAIT */
+	EV_TW_END = 3, /* the mini-socket is gone */
 };
 
 enum event_flag {
-	EVF_PROCESS = 1 << 0,	/* ran in the context of a user of the socket */
+	EVF_PROCESS = 1 << 0,	  /* ran in the context of a user of the socket */
 	EVF_PREEXISTING = 1 << 1, /* open before we attached */
-	EVF_DWELL = 1 << 2,	/* EV_STATE: span_us is known */
-	EVF_TIME_WAIT = 1 << 3,	/* EV_CLOSE: a mini-socket was born, see old */
-	EVF_UNLINKED = 1 << 4,	/* EV_TW_END: its full socket was not seen */
-	EVF_TURNED = 1 << 5,	/* EV_TW_END: it did reach TIME_WAIT */
+	EVF_DWELL = 1 << 2,	  /* EV_STATE: span_us is known */
+	EVF_TIME_WAIT = 1 << 3,	  /* EV_CLOSE: a mini-socket was born, see old */
+	EVF_UNLINKED = 1 << 4,	  /* EV_TW_END: its full socket was not seen */
+	EVF_TURNED = 1 << 5,	  /* EV_TW_END: it did reach TIME_WAIT */
 };
 
 enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER, ROLE_LISTENER };
@@ -63,37 +63,37 @@ struct dwell {
 	u32 fin_wait1;
 	u32 last_ack;
 	u32 closing;
-	u32 seen;		/* bit n: state n was entered under our eyes */
+	u32 seen; /* bit n: state n was entered under our eyes */
 };
 
 /* IPv4 stands as ::ffff:a.b.c.d; family says which it is (4 or 6). */
 struct endpoints {
 	u8 saddr[16];
 	u8 daddr[16];
-	u16 sport;		/* host order, as dport */
+	u16 sport; /* host order, as dport */
 	u16 dport;
-	u32 netns;		/* inode number */
+	u32 netns; /* inode number */
 };
 
 /* A process: a pid comes back, a pid with its start time does not. */
 struct process_id {
-	u64 start;		/* ns since boot; 0: not known */
+	u64 start; /* ns since boot; 0: not known */
 	u32 pid;
 	u32 pad;
 };
 
 struct event {
-	u64 ts;			/* ns, CLOCK_MONOTONIC */
+	u64 ts; /* ns, CLOCK_MONOTONIC */
 	u64 conn;
 	struct endpoints ep;
 	struct process_id opener;
 	struct process_id closer; /* EV_TW_END: its owner */
-	struct process_id by;	/* EV_TW_END: who reused or killed it */
-	u64 span_us;		/* EV_STATE: time in old; EV_CLOSE: age; EV_TW_END: life */
+	struct process_id by;	  /* EV_TW_END: who reused or killed it */
+	u64 span_us;		  /* EV_STATE: time in old; EV_CLOSE: age; EV_TW_END: life */
 	struct dwell dwell;
 	u8 type;
 	u8 family;
-	u8 old;			/* EV_CLOSE with EVF_TIME_WAIT, EV_TW_END: substate at birth */
+	u8 old; /* EV_CLOSE with EVF_TIME_WAIT, EV_TW_END: substate at birth */
 	u8 new;
 	u8 flags;
 	u8 role;
@@ -122,7 +122,7 @@ struct process_event {
  * FIN_WAIT2 behind an open descriptor.  A map's value, read in batches. */
 struct held_socket {
 	u64 conn;
-	u64 since;		/* ns, CLOCK_MONOTONIC */
+	u64 since; /* ns, CLOCK_MONOTONIC */
 	struct process_id opener;
 	struct endpoints ep;
 	u8 family;
@@ -148,15 +148,15 @@ enum counter {
 	COUNT_CLOSES,
 	COUNT_TW_BORN,
 	COUNT_TW_ENDED,
-	COUNT_CONNS,		/* also numbers the connections */
+	COUNT_CONNS, /* also numbers the connections */
 	COUNT_SENT,
-	COUNT_LOST_STATE,	/* ring full, by record type */
+	COUNT_LOST_STATE, /* ring full, by record type */
 	COUNT_LOST_CLOSE,
 	COUNT_LOST_TW_END,
 	COUNT_LOST_PROCESS,
-	COUNT_LOST_SOCKS,	/* map full: a connection was not followed */
-	COUNT_LOST_TWS,		/* map full: a TIME_WAIT was not followed */
-	COUNT_LOST_HELD,	/* map full: a half-closed socket was not listed */
+	COUNT_LOST_SOCKS, /* map full: a connection was not followed */
+	COUNT_LOST_TWS,	  /* map full: a TIME_WAIT was not followed */
+	COUNT_LOST_HELD,  /* map full: a half-closed socket was not listed */
 	COUNTERS,
 };
 

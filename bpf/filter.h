@@ -64,8 +64,7 @@ static __always_inline bool is_mapped_ipv4(const u8 *addr)
 /* Full socket and mini-socket share struct sock_common, so one path reads
  * both; the source port is the caller's, since skc_num is 0 once the port was
  * given back.  Returns the family: 4 or 6, and 4 for a mapped peer. */
-static __always_inline u8 read_endpoints(struct endpoints *ep,
-					 struct sock_common *skc,
+static __always_inline u8 read_endpoints(struct endpoints *ep, struct sock_common *skc,
 					 __be16 sport)
 {
 	ep->sport = bpf_ntohs(sport);

@@ -8,20 +8,19 @@
 #ifndef TWTRACE_KERNEL_H
 #define TWTRACE_KERNEL_H
 
-#define MEMBER(offset, type, name)		\
-	struct {				\
-		char __before_##name[offset];	\
-		type name;			\
+#define MEMBER(offset, type, name)            \
+	struct {                              \
+		char __before_##name[offset]; \
+		type name;                    \
 	} __attribute__((packed))
 
 /* A racy read of live kernel memory: a torn or stale value is possible, a
  * fault is not. */
-#define READ(ptr, member)						\
-	({								\
-		typeof((ptr)->member) __value;				\
-		bpf_probe_read_kernel(&__value, sizeof(__value),	\
-				      &(ptr)->member);			\
-		__value;						\
+#define READ(ptr, member)                                                         \
+	({                                                                        \
+		typeof((ptr)->member) __value;                                    \
+		bpf_probe_read_kernel(&__value, sizeof(__value), &(ptr)->member); \
+		__value;                                                          \
 	})
 
 #define AF_INET 2
@@ -93,7 +92,7 @@ struct file {
 #ifdef OFFSET_file__f_ref
 		/* 90ee6ed776c0 "fs: port files to file_ref" (v6.13) */
 		MEMBER(OFFSET_file__f_ref, long, references);
-#define NO_REFERENCE -1L	/* and below: FILE_REF_RELEASED, FILE_REF_DEAD */
+#define NO_REFERENCE -1L /* and below: FILE_REF_RELEASED, FILE_REF_DEAD */
 #else
 		MEMBER(OFFSET_file__f_count, long, references);
 #define NO_REFERENCE 0L

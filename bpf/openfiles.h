@@ -49,8 +49,7 @@ static __always_inline void report_open_file(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return;
 	family = READ(sk, __sk_common.skc_family);
-	if ((family != AF_INET && family != AF_INET6) ||
-	    READ(sk, sk_protocol) != IPPROTO_TCP)
+	if ((family != AF_INET && family != AF_INET6) || READ(sk, sk_protocol) != IPPROTO_TCP)
 		return;
 	found.ep.netns = netns_of(&sk->__sk_common);
 	if (!netns_passes(found.ep.netns))

@@ -11,17 +11,17 @@
 #include "output.h"
 
 struct tw_info {
-	u64 conn;		/* 0 until its full socket is known */
-	u64 born;		/* ns */
-	u64 turned;		/* ns: FIN_WAIT2 became TIME_WAIT; 0: not seen */
-	u64 due;		/* jiffies: when the timer wheel fires */
-	u64 expires;		/* jiffies: as last seen armed */
+	u64 conn;    /* 0 until its full socket is known */
+	u64 born;    /* ns */
+	u64 turned;  /* ns: FIN_WAIT2 became TIME_WAIT; 0: not seen */
+	u64 due;     /* jiffies: when the timer wheel fires */
+	u64 expires; /* jiffies: as last seen armed */
 	struct process_id owner;
 	struct endpoints ep;
-	u16 rearmed;		/* since TIME_WAIT */
+	u16 rearmed; /* since TIME_WAIT */
 	u8 family;
-	u8 substate;		/* at birth */
-	u8 maybe_gone;		/* cancelled when already due, see hooks/timer.h */
+	u8 substate;   /* at birth */
+	u8 maybe_gone; /* cancelled when already due, see hooks/timer.h */
 };
 
 struct birth_key {
@@ -39,8 +39,7 @@ BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
  * was never seen. */
 BPF_HASH(births, struct birth_key, u64, 4096);
 
-static __always_inline void birth_key_of(struct birth_key *key,
-					 struct inet_timewait_sock *tw)
+static __always_inline void birth_key_of(struct birth_key *key, struct inet_timewait_sock *tw)
 {
 	key->hash = READ(tw, __tw_common.skc_hash);
 	key->sport = bpf_ntohs(READ(tw, tw_sport));
@@ -48,8 +47,7 @@ static __always_inline void birth_key_of(struct birth_key *key,
 }
 
 /* Reads what a mini-socket is about; false if the filters leave it out. */
-static __always_inline bool read_time_wait(struct tw_info *info,
-					   struct inet_timewait_sock *tw)
+static __always_inline bool read_time_wait(struct tw_info *info, struct inet_timewait_sock *tw)
 {
 	info->ep.netns = netns_of(&tw->__tw_common);
 	if (!netns_passes(info->ep.netns))
@@ -106,8 +104,7 @@ static __always_inline int link_time_wait(u32 hash, const struct endpoints *ep, 
 	return info->substate;
 }
 
-static __always_inline void tw_rearmed(struct tw_info *info,
-				       struct inet_timewait_sock *tw, u64 due)
+static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw, u64 due)
 {
 	info->expires = READ(tw, tw_timer.expires);
 	info->due = due;
@@ -128,8 +125,8 @@ static __always_inline u64 silent_turn(u64 expires, u64 now)
 	return now - (bpf_jiffies64() - armed) * (1000000000ULL / KERNEL_HZ);
 }
 
-static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 flags,
-					u8 reason, const struct process_id *by)
+static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 flags, u8 reason,
+					const struct process_id *by)
 {
 	struct event *ev = new_event(EV_TW_END, now, COUNT_LOST_TW_END);
 
@@ -181,7 +178,7 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 		if (info.turned < info.born)
 			info.turned = info.born;
 	} else if (expires != info.expires) {
-		info.rearmed++;	/* silently as well */
+		info.rearmed++; /* silently as well */
 	}
 	send_tw_end(&info, now, 0, reason, by);
 	count(COUNT_TW_ENDED);

@@ -31,7 +31,7 @@ BPF_PERCPU_ARRAY(rearming, u64, 1);
 #define WITHIN(ip, symbol) ((ip) >= START_##symbol && (ip) < END_##symbol)
 
 enum cause {
-	CAUSE_REARMED = 0x100,	/* or an enum reason */
+	CAUSE_REARMED = 0x100, /* or an enum reason */
 	CAUSE_BORN = 0x101,
 };
 
