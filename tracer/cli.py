@@ -18,7 +18,7 @@ from tracer.duration import seconds
 from tracer.errors import ExitCode, TwtraceError, UsageError, report, say
 from tracer.filters import Filters
 from tracer.kernel import netns
-from tracer.kernel.loader import ProgramStats
+from tracer.kernel.loader import ProgramStats, require_privilege
 from tracer.live import LiveRun, Plan, Publish
 from tracer.model import End
 from tracer.output import Output
@@ -91,18 +91,22 @@ def _dispatch(arguments: list[str]) -> int:
         return ExitCode.OK
     command = arguments[0] if arguments and not arguments[0].startswith("-") else "live"
     if command not in _COMMANDS:
-        raise UsageError(f"no command {command!r}", f"commands are {', '.join(_COMMANDS)}; see `twtrace --help`")
+        raise UsageError(
+            f"no command {command!r}", f"commands are {', '.join(_COMMANDS)}; see `twtrace --help`"
+        )
     rest = arguments[1:] if arguments[:1] == [command] else arguments
     return _COMMANDS[command](rest)
 
 
 def _live(arguments: list[str]) -> int:
     options = _live_parser("live").parse_args(arguments)
+    require_privilege()
     return _show(options, ("twtrace", *arguments))
 
 
 def _demo(arguments: list[str]) -> int:
     options = _live_parser("demo").parse_args(arguments)
+    require_privilege()
     demo = Demo()
     demo.start()
     try:
@@ -121,6 +125,8 @@ def _show(
         from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
 
         run = LiveRun(plan, on_attached=on_attached)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: run.stop())
         run_app(run)
     else:
         output = Output(options.color)
@@ -135,7 +141,9 @@ def _record(arguments: list[str]) -> int:
         at = arguments.index("--")
         own, command = arguments[:at], arguments[at + 1 :]
     parser = _parser("record", "Write a trace: one JSON object a line (schema 1).")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to; - is stdout (default: twtrace-DATE-TIME.ndjson)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to; - is stdout (default: twtrace-DATE-TIME.ndjson)"
+    )
     parser.add_argument("--states", action="store_true", help="every state transition as a line")
     _add_common(parser)
     options = parser.parse_args(own)
@@ -145,6 +153,7 @@ def _record(arguments: list[str]) -> int:
     if path.endswith((".gz", ".zst")):
         parser.error("compressed traces are not in this version yet: write plain .ndjson and compress it")
     plan = _plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
+    require_privilege()
     trace = TraceFile(path)
     child = _Child(command, quiet_stdout=path == STDOUT) if command else None
     output = Output("never")
@@ -269,7 +278,7 @@ def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float)
         remote_ports=frozenset(options.remote),
         family=options.family,
     )
-    return Plan(filters, argv, interval_s, options.duration, getattr(options, "states", False))
+    return Plan(filters, argv, interval_s, options.ring, options.duration, getattr(options, "states", False))
 
 
 def _live_parser(command: str) -> argparse.ArgumentParser:
@@ -295,9 +304,13 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    wanted = parser.add_argument_group("filters", "values of one option are alternatives, different options all apply")
+    wanted = parser.add_argument_group(
+        "filters", "values of one option are alternatives, different options all apply"
+    )
     wanted.add_argument("-p", "--pid", type=_number, action="append", default=[], metavar="PID")
-    wanted.add_argument("-C", "--comm", action="append", default=[], metavar="COMM", help="process name, as ps -C")
+    wanted.add_argument(
+        "-C", "--comm", action="append", default=[], metavar="COMM", help="process name, as ps -C"
+    )
     wanted.add_argument("-u", "--uid", type=_number, action="append", default=[], metavar="UID")
     wanted.add_argument("--cgroup", action="append", default=[], metavar="PATH", help="and those below it")
     wanted.add_argument("-N", "--netns", metavar="NAME|PATH|INODE", help="network namespace")
@@ -307,10 +320,23 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4, mapped addresses too")
     family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6")
     common = parser.add_argument_group("common")
-    common.add_argument("-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C")
+    common.add_argument(
+        "-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C"
+    )
     common.add_argument("-i", "--interval", type=seconds, metavar="TIME", help="between two views, 500ms")
-    common.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured")
-    common.add_argument("--hooks", choices=("auto", "timer"), default="auto", help="source of TIME_WAIT facts")
+    common.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
+    )
+    common.add_argument(
+        "--hooks", choices=("auto", "timer"), default="auto", help="source of TIME_WAIT facts"
+    )
+    common.add_argument(
+        "--ring",
+        type=_ring_mib,
+        default=32,
+        metavar="MIB",
+        help="room for bursts in the kernel, a power of two (32)",
+    )
     common.add_argument("--strict", action="store_true", help="exit 5 if anything was lost")
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="no summary")
@@ -323,6 +349,14 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _ring_mib(text: str) -> int:
+    mib = _number(text)
+    if mib & (mib - 1) or not 0 < mib <= _MAX_RING_MIB:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1, 2, 4 … {_MAX_RING_MIB}")
+    return mib
+
+
+_MAX_RING_MIB = 512
 _MAX_PORT = 65535
 
 

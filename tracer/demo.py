@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -151,7 +150,6 @@ class Demo:
             os.read(self._gate_read, 1)
             work()
         finally:
-            sys.stdout = sys.stderr = None  # type: ignore[assignment]
             os._exit(0)
 
 

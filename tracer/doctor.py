@@ -42,7 +42,8 @@ def render(found: Report) -> str:
     lines.append("")
     for check in found.checks:
         need = "needed" if check.needed else "optional"
-        lines.append(f"{_MARKS[check.status]} {fit(check.name, 36)} {fit(check.status.value, 8)} {need:9}{check.detail}")
+        status = fit(check.status.value, 8)
+        lines.append(f"{_MARKS[check.status]} {fit(check.name, 36)} {status} {need:9}{check.detail}")
         if check.hint:
             lines.append(f"    hint: {check.hint}")
     lines += ["", "settings of this network namespace (read only):"]

@@ -26,6 +26,7 @@ class Plan:
     filters: Filters
     argv: tuple[str, ...]
     interval_s: float
+    ring_mib: int
     duration_s: float | None = None
     with_states: bool = False
 
@@ -41,8 +42,10 @@ class LiveRun:
         on_attached: Callable[[], None] | None = None,
         is_over: Callable[[], bool] | None = None,
     ) -> None:
-        """`on_attached` is called once every later event will be seen; `is_over` several times a
-        second: the run ends when it says so.
+        """Prepare; nothing is loaded before run().
+
+        `on_attached` is called once every later event will be seen; `is_over`
+        several times a second: the run ends when it says so.
         """
         self._plan = plan
         self._trace = trace
@@ -65,13 +68,17 @@ class LiveRun:
         Raises TwtraceError, or BrokenPipeError when a reader has gone.
         """
         plan = self._plan
-        source = LiveSource(LoadOptions(filters=plan.filters, with_states=plan.with_states))
+        source = LiveSource(
+            LoadOptions(filters=plan.filters, with_states=plan.with_states, ring_mib=plan.ring_mib)
+        )
         try:
             start = source.start(plan.argv)
             aggregator = Aggregator(start, plan.filters.describe())
+            older = source.preexisting()
+            # Written last: whoever sees it knows that all later events will be seen.
             if self._trace:
                 self._trace.write([self._encoder.start(start)])
-            self._take(source.preexisting(), aggregator)
+            self._take(older, aggregator)
             if self._on_attached:
                 self._on_attached()
             deadline = None if plan.duration_s is None else start.ts_us + int(plan.duration_s * 1e6)

@@ -168,7 +168,8 @@ class TimeWaitEnd(NamedTuple):
     preexisting: bool
 
 
-class Lost(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lost:
     """Something could not be recorded."""
 
     ts_us: int
@@ -176,7 +177,17 @@ class Lost(NamedTuple):
     count: int
 
 
-Event = State | Held | Close | TimeWait | TimeWaitEnd | Lost
+ConnectionEvent = State | Held | Close | TimeWait | TimeWaitEnd
+Event = ConnectionEvent | Lost
+
+CONNECTION_EVENTS: dict[str, type[ConnectionEvent]] = {
+    "state": State,
+    "held": Held,
+    "close": Close,
+    "time_wait": TimeWait,
+    "time_wait_end": TimeWaitEnd,
+}
+"""By the `type` of their lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,15 @@ import orjson
 
 from tracer.errors import TwtraceError, UsageError
 from tracer.model import (
+    CONNECTION_EVENTS,
     SCHEMA,
     Close,
     End,
-    Endpoints,
     Event,
     Held,
     Lost,
     Owner,
     Start,
-    State,
     TimeWait,
     TimeWaitEnd,
     Totals,
@@ -31,14 +30,7 @@ from tracer.model import (
 
 STDOUT = "-"
 
-_TYPES: dict[type, str] = {
-    State: "state",
-    Held: "held",
-    Close: "close",
-    TimeWait: "time_wait",
-    TimeWaitEnd: "time_wait_end",
-    Lost: "lost",
-}
+_TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items()} | {Lost: "lost"}
 
 
 class Encoder:
@@ -63,7 +55,7 @@ class Encoder:
         self._lines[kind] += 1
         if isinstance(event, Lost):
             self._lost[event.what] += event.count
-            return _line({"type": kind, **event._asdict()})
+            return _line({"type": kind, **asdict(event)})
         line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
         line |= event.ends._asdict()
         line["owner"] = self._owner(event.owner)
@@ -235,5 +227,3 @@ def _is_device_or_pipe(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
-
-

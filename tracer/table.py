@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from tracer.model import Grade, Row, Snapshot
-from tracer.text import duration, fit, percent, printable
+from tracer.text import fit, percent, printable
 
 _GLYPHS = {Grade.CERTAIN: "●", Grade.INFERRED: "◐", Grade.UNKNOWN: "?", None: "Σ"}
 
-_HEAD = "  PROCESS                 CLOSE/s   TW/s TW NOW  HELD FIRST   RST HOW IT ENDS"
+_HEAD = "  PROCESS               CLOSE/s   TW/s TW NOW HELD FIRST  RST HOW IT ENDS"
 
 
 _BOLD, _YELLOW, _RESET = "\x1b[1m", "\x1b[33m", "\x1b[0m"
@@ -58,13 +58,13 @@ def _line(row: Row) -> str:
     held = row.held_close_wait + row.held_fin_wait2
     cells = (
         _GLYPHS[row.grade],
-        fit(printable(row.label), 22),
-        f"{row.close_rate:8.1f}",
+        fit(printable(row.label), 21),
+        f"{row.close_rate:7.1f}",
         f"{row.time_wait_rate:6.1f}",
         f"{row.time_wait_now:6d}",
-        f"{held or '–':>5}",
+        f"{held or '–':>4}",
         f"{percent(row.first_local, row.closes):>5}",
-        f"{percent(row.resets_sent + row.resets_received, row.closes):>5}",
+        f"{percent(row.resets_sent + row.resets_received, row.closes):>4}",
         habit(row),
     )
     return " ".join(cells).rstrip()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
+from rich.cells import cell_len, set_cell_size
+
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @lru_cache(maxsize=4096)
 def printable(text: str) -> str:
-    """`text` with all that could move a cursor, colour, hide or reorder shown as `\\xNN`.
+    r"""`text` with all that could move a cursor, colour, hide or reorder shown as `\xNN`.
 
     Names and command lines are chosen by whoever runs on the host. Control and
     format characters, surrogates (bytes that were no UTF-8), line separators and
@@ -24,54 +26,45 @@ def printable(text: str) -> str:
 
 
 def _escape(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: one raw byte
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def char_width(char: str) -> int:
-    """Terminal columns of one character: 0, 1 or 2."""
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    try:
+        raw = char.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = b""
+    # One byte that was no UTF-8 (PEP 383), else the character by its number.
+    is_byte = len(raw) == 1 and not char.isascii()
+    return f"\\x{raw[0]:02x}" if is_byte else char.encode("unicode_escape").decode()
 
 
 def width(text: str) -> int:
-    """Terminal columns of `text`."""
-    return len(text) if text.isascii() else sum(map(char_width, text))
+    """Terminal columns of `text`, as Textual counts them too."""
+    return cell_len(text)
 
 
 def fit(text: str, columns: int, align: str = "<") -> str:
     """`text` cut with `…` or padded to exactly `columns` terminal columns."""
     if width(text) > columns:
-        kept, used = [], 0
-        for char in text:
-            size = char_width(char)
-            if used + size > columns - 1:
-                break
-            kept.append(char)
-            used += size
-        text = "".join(kept) + "…"
+        text = set_cell_size(text, columns - 1).rstrip() + "…"
     padding = " " * (columns - width(text))
     return padding + text if align == ">" else text + padding
 
 
+_DURATIONS = (  # below this many microseconds, in this unit, with these decimals
+    (1_000, 1, "µs", 0),
+    (10_000, 1_000, "ms", 1),
+    (1_000_000, 1_000, "ms", 0),
+    (60_000_000, 1_000_000, "s", 1),
+    (7_200_000_000, 60_000_000, "min", 0),
+    (float("inf"), 3_600_000_000, "h", 0),
+)
+
+
 def duration(us: int | None) -> str:
-    """Microseconds in three significant figures: `850 µs`, `9.1 ms`, `1.2 s`, `3 min`, `2 h`."""
+    """Microseconds for people, rounded down: `850 µs`, `9.1 ms`, `88 ms`, `1.2 s`, `3 min`, `2 h`."""
     if us is None:
         return "–"
-    if us < 1_000:
-        return f"{us} µs"
-    if us < 10_000:
-        return f"{us / 1_000:.1f} ms"
-    if us < 1_000_000:
-        return f"{us // 1_000} ms"
-    if us < 60_000_000:
-        return f"{us / 1_000_000:.1f} s"
-    if us < 7_200_000_000:
-        return f"{us // 60_000_000} min"
-    return f"{us // 3_600_000_000} h"
+    _, unit_us, unit, decimals = next(row for row in _DURATIONS if us < row[0])
+    tenths = us * 10 // unit_us
+    return f"{tenths // 10}.{tenths % 10} {unit}" if decimals else f"{tenths // 10} {unit}"
 
 
 def percent(part: int, whole: int) -> str:

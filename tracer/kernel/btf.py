@@ -1,6 +1,6 @@
 """Struct layouts of the running kernel, from its own BTF, through libbpf.
 
-libbpf comes with BCC. Only layout is asked for: where a member lies, how many
+Only layout is asked for: where a member lies, how many
 arguments a tracepoint passes.
 """
 
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ctypes as ct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracer.errors import KernelLacksError
+from tracer.kernel.libbpf import load_libbpf
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 _KIND_STRUCT, _KIND_UNION, _KIND_TYPEDEF, _KIND_FUNC = 4, 5, 8, 12
 _MODIFIERS = frozenset({_KIND_TYPEDEF, 9, 10, 11, 18})  # typedef volatile const restrict type_tag
-_LIBRARIES = ("libbpf.so.1", "libbpf.so.0")
 
 
 class _Type(ct.Structure):
@@ -43,28 +46,6 @@ class _Found(NamedTuple):
     byte_offset: int
 
 
-def load_libbpf() -> ct.CDLL:
-    """libbpf, which comes with BCC."""
-    for name in _LIBRARIES:
-        try:
-            lib = ct.CDLL(name, use_errno=True)
-        except OSError:
-            continue
-        lib.btf__load_vmlinux_btf.restype = ct.c_void_p
-        lib.btf__find_by_name_kind.argtypes = [ct.c_void_p, ct.c_char_p, ct.c_uint32]
-        lib.btf__type_by_id.argtypes = [ct.c_void_p, ct.c_uint32]
-        lib.btf__type_by_id.restype = ct.c_void_p
-        lib.btf__name_by_offset.argtypes = [ct.c_void_p, ct.c_uint32]
-        lib.btf__name_by_offset.restype = ct.c_char_p
-        lib.btf__free.argtypes = [ct.c_void_p]
-        lib.btf__free.restype = None
-        return lib
-    raise KernelLacksError(
-        "libbpf is not installed: it comes with BCC and reads the kernel's struct layouts",
-        "install python3-bpfcc (Debian, Ubuntu) and libbpf1",
-    )
-
-
 class KernelTypes:
     """The kernel's types. A context manager: the 5 MB of BTF are freed on exit."""
 
@@ -77,7 +58,7 @@ class KernelTypes:
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's and Ubuntu's are",
             )
 
-    def __enter__(self) -> KernelTypes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

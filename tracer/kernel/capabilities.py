@@ -72,7 +72,9 @@ def examine() -> Report:
         hooks, why = None, f"not to be had here: {', '.join(broken)}"
     else:
         hooks = "timer"
-        why = f"the source of this version; fentry {by_name['fentry'].value}, kprobe {by_name['kprobe'].value}"
+        why = (
+            f"the source of this version; fentry {by_name['fentry'].value}, kprobe {by_name['kprobe'].value}"
+        )
     return Report(os.uname().release, hooks, why, checks, read_settings())
 
 
@@ -168,10 +170,7 @@ _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("BTF", _btf, True),
     ("kallsyms", _kallsyms, True),
     ("ring buffer", _ring_buffer, True),
-    *(
-        (f"raw tracepoint {name}", _raw_tracepoint(name), needed)
-        for name, needed in TRACEPOINTS.items()
-    ),
+    *((f"raw tracepoint {name}", _raw_tracepoint(name), needed) for name, needed in TRACEPOINTS.items()),
     ("iterator", _iterator, False),
     ("sock_diag", _sock_diag, True),
     ("fentry", _fentry, False),

@@ -56,8 +56,7 @@ class CgroupPaths:
             return None
         finally:
             os.close(fd)
-        assert self._mount is not None
-        return path[len(self._mount) :] or "/"
+        return path[len(self._mount or "") :] or "/"
 
 
 def _cgroup2_mount() -> str | None:

@@ -138,9 +138,7 @@ class Decoder:
         conn, since, start, pid, saddr, daddr, sport, dport, netns, family, state, flags, role = (
             HELD_RECORD.unpack(record)
         )
-        ends = Endpoints(
-            conn, netns, family, address(saddr, family), sport, address(daddr, family), dport
-        )
+        ends = Endpoints(conn, netns, family, address(saddr, family), sport, address(daddr, family), dport)
         if flags & _PREEXISTING:
             ends = ends._replace(conn=self._older.get(ends[1:], conn))
         owner = self._processes.certain(pid, start)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tracer.kernel.decode import HELD_RECORD, Decoder
+from tracer.kernel.libbpf import load_libbpf
 from tracer.model import Close, Event, Held
 
 SETTLED_US = 1_000_000
@@ -59,8 +60,9 @@ class HeldSockets:
         return news
 
 
-def read_map(lookup_batch: Callable[..., int], map_fd: int) -> Iterator[bytes]:
-    """All values of the map, with `bpf_map_lookup_batch` (Linux 5.6)."""
+def read_map(map_fd: int) -> Iterator[bytes]:
+    """All values of the map, by BPF_MAP_LOOKUP_BATCH (Linux 5.6)."""
+    lookup_batch = load_libbpf().bpf_map_lookup_batch
     keys = (ct.c_uint64 * _BATCH)()
     values = ct.create_string_buffer(_BATCH * HELD_RECORD.size)
     position, count = ct.c_uint32(), ct.c_uint32()
@@ -74,6 +76,7 @@ def read_map(lookup_batch: Callable[..., int], map_fd: int) -> Iterator[bytes]:
             ct.byref(keys),
             ct.byref(values),
             ct.byref(count),
+            None,
         )
         first = False
         raw = values.raw

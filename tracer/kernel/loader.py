@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -107,8 +108,8 @@ class LoadOptions:
 
     filters: Filters = Filters()
     with_states: bool = False
-    ring_mib: int = 16
-    """Event ring, a power of two; 240 bytes a record."""
+    ring_mib: int = 32
+    """Event ring, a power of two; 184 bytes a record."""
     max_socks: int = 131_072
     """Connections followed at a time."""
     max_tws: int = 262_144
@@ -171,8 +172,6 @@ def kernel_release() -> tuple[int, int]:
 
 def tick_us() -> int:
     """Length of a kernel tick in microseconds: the resolution of the coarse clock is 1/HZ."""
-
-
     return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
 
 
@@ -211,7 +210,6 @@ class LoadedPrograms:
         flags += _symbol_flags(symbols)
         os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include")
         self._lib = bcc.lib
-        self.lookup_batch = bcc.lib.bpf_lookup_batch
         self.tick_us = tick_us()
         try:
             self._bpf = bcc.BPF(text=assemble(folder), cflags=flags)
@@ -332,14 +330,13 @@ class _ProgramInfo(ct.Structure):
 def import_bcc() -> ModuleType:
     """The bcc module, or an error that says how to get it."""
     try:
-        import bcc
+        return import_module("bcc")
     except ImportError as error:
         raise TwtraceError(
             "BCC's Python bindings cannot be imported",
             "install python3-bpfcc, and make the virtual environment from /usr/bin/python3 "
             "with --system-site-packages (`make` does both)",
         ) from error
-    return bcc
 
 
 def _layout_flags(types: KernelTypes) -> Iterator[str]:

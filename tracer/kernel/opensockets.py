@@ -49,7 +49,11 @@ class OpenSockets:
     """The last look through all open files, and a new one when it has no answer."""
 
     def __init__(
-        self, scan: Callable[[], Iterable[OpenSocket]], processes: Processes, *, clock: Callable[[], float] = time.monotonic
+        self,
+        scan: Callable[[], Iterable[OpenSocket]],
+        processes: Processes,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scan = scan
         self._processes = processes
@@ -103,7 +107,9 @@ class OpenSockets:
 def from_iterator(records: Iterable[bytes]) -> Iterator[OpenSocket]:
     """What the BPF iterator wrote (bpf/openfiles.h)."""
     for record in records:
-        start, pid, saddr, daddr, sport, dport, inode, family, state, _, _, comm = OPEN_SOCKET_RECORD.unpack(record)
+        start, pid, saddr, daddr, sport, dport, inode, family, state, _, _, comm = OPEN_SOCKET_RECORD.unpack(
+            record
+        )
         yield OpenSocket(
             pid,
             start,

@@ -7,9 +7,14 @@ printed behind our back.
 from __future__ import annotations
 
 import ctypes as ct
+import errno
 import os
+from typing import TYPE_CHECKING
 
-from tracer.kernel.btf import load_libbpf
+from tracer.kernel.libbpf import load_libbpf
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 PROG_KPROBE, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 17, 26
 TRACE_FENTRY, TRACE_ITER = 24, 28
@@ -47,25 +52,17 @@ class Probe:
     """A loaded program; a context manager that leaves nothing behind."""
 
     def __init__(self, kind: int, *, attach_type: int = 0, attach_btf_id: int = 0) -> None:
-        self._lib = load_libbpf()
+        self._lib = _recent_libbpf()
         self._fds: list[int] = []
         options = _LoadOptions(
             sz=ct.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=attach_btf_id
         )
-        self._lib.bpf_prog_load.argtypes = [
-            ct.c_int,
-            ct.c_char_p,
-            ct.c_char_p,
-            ct.c_void_p,
-            ct.c_size_t,
-            ct.c_void_p,
-        ]
         self._program = self._keep(
             self._lib.bpf_prog_load(kind, b"probe", b"GPL", _RETURN_0, len(_RETURN_0), ct.byref(options)),
             "load",
         )
 
-    def __enter__(self) -> Probe:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,10 +110,16 @@ _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
+def _recent_libbpf() -> ct.CDLL:
+    lib = load_libbpf()
+    if not (hasattr(lib, "bpf_prog_load") and hasattr(lib, "bpf_map_create")):
+        raise ProbeRefusedError(errno.ENOSYS, "cannot be tried: libbpf is older than 0.7")
+    return lib
+
+
 def create_ring_buffer() -> None:
     """Make a ring buffer of one page, and let go of it."""
-    lib = load_libbpf()
-    lib.bpf_map_create.argtypes = [ct.c_int, ct.c_char_p] + [ct.c_uint32] * 3 + [ct.c_void_p]
+    lib = _recent_libbpf()
     fd = lib.bpf_map_create(_MAP_TYPE_RINGBUF, b"probe", 0, 0, os.sysconf("SC_PAGESIZE"), None)
     if fd < 0:
         code = -fd if fd < -1 else ct.get_errno()

@@ -85,5 +85,5 @@ class Processes:
 
 
 def decode_comm(raw: bytes) -> str:
-    """A task's name: up to 15 bytes of anything; those that are no UTF-8 stand as `\\xNN`."""
+    r"""A task's name: up to 15 bytes of anything; those that are no UTF-8 stand as `\\xNN`."""
     return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")

@@ -64,7 +64,7 @@ def read_facts(pid: int, start_ns: int) -> Facts:
 
 
 def decode_cmdline(raw: bytes) -> str | None:
-    """argv as one line, as `ps` shows it; None of a kernel thread."""
+    """Argv as one line, as `ps` shows it; None of a kernel thread."""
     words = raw.rstrip(b"\0").replace(b"\0", b" ")
     return words.decode(errors="backslashreplace") or None
 

@@ -29,9 +29,7 @@ class Ring:
         self._record_size = record_size
         self._stride = _HEADER + (record_size + 7) // 8 * 8
         self._consumer = mmap.mmap(map_fd, page, mmap.MAP_SHARED)
-        self._producer = mmap.mmap(
-            map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        self._producer = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._data = memoryview(self._producer)[page:]
         self._position: int = _POSITION.unpack_from(self._consumer)[0]
 

@@ -56,9 +56,7 @@ class LiveSource:
         self._processes = Processes()
         self._open_sockets = OpenSockets(self._scan, self._processes)
         self._decoder = Decoder(self._offset_us, self._processes, self._open_sockets)
-        self._held = HeldSockets(
-            partial(read_map, self._programs.lookup_batch, self._programs.map_fd("held")), self._decoder
-        )
+        self._held = HeldSockets(partial(read_map, self._programs.map_fd("held")), self._decoder)
         self._poll = select.epoll()
         for ring in (self._events, self._process_ring):
             self._poll.register(ring.fd, select.EPOLLIN)
@@ -77,8 +75,7 @@ class LiveSource:
             hooks=HOOKS,
             clock={"realtime_minus_monotonic_us": self._offset_us, "tick_us": self._programs.tick_us},
             sysctl={
-                str(inode): netns.run_inside(path, read_settings)
-                for inode, path in self._namespaces.items()
+                str(inode): netns.run_inside(path, read_settings) for inode, path in self._namespaces.items()
             },
         )
 
@@ -90,7 +87,13 @@ class LiveSource:
         """What was there before us, and after it what happened while we looked."""
         now_us = self.now_us()
         older: list[Event] = [
-            Held(now_us, self._decoder.add_older(ends), self._open_sockets.owner_of(ends, "unknown"), state, True)
+            Held(
+                now_us,
+                self._decoder.add_older(ends),
+                self._open_sockets.owner_of(ends, "unknown"),
+                state,
+                True,
+            )
             for ends, state in self._half_closed()
         ]
         dumped = self._time_waits()
@@ -162,13 +165,14 @@ class LiveSource:
 
     def _find_namespaces(self) -> dict[int, str]:
         wanted = self._filters.netns
-        return {
-            inode: path for inode, path in netns.find_all().items() if wanted in (None, inode)
-        }
+        return {inode: path for inode, path in netns.find_all().items() if wanted in (None, inode)}
 
     def _half_closed(self) -> list[tuple[Endpoints, str]]:
         return [
-            (Endpoints(0, found.netns, found.family, found.saddr, found.sport, found.daddr, found.dport), found.state)
+            (
+                Endpoints(0, found.netns, found.family, found.saddr, found.sport, found.daddr, found.dport),
+                found.state,
+            )
             for found in self._open_sockets.rescan()
             if found.state in _HALF_CLOSED
         ]
@@ -177,9 +181,7 @@ class LiveSource:
         found = []
         for inode, path in self._namespaces.items():
             for entry in netns.run_inside(path, partial(sock_diag.dump, frozenset({"TIME_WAIT"}))):
-                ends = Endpoints(
-                    0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport
-                )
+                ends = Endpoints(0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport)
                 found.append((ends, entry.state))
         return found
 

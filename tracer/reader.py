@@ -1,0 +1,96 @@
+"""A trace read back: the same events again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from tracer.errors import TwtraceError, say
+from tracer.model import (
+    CONNECTION_EVENTS,
+    SCHEMA,
+    UNKNOWN_OWNER,
+    End,
+    Endpoints,
+    Event,
+    Grade,
+    Lost,
+    Owner,
+    Process,
+    Start,
+    Totals,
+)
+
+Json = dict[str, Any]
+
+_OWNERS = frozenset({"owner", "opener", "closer", "by"})
+
+_HINT = "was it edited, or cut in the middle? the lines before it are good"
+
+
+class Reader:
+    """Decodes lines; equal owners come back as one object."""
+
+    def __init__(self) -> None:
+        self._owners: dict[bytes, Owner] = {}
+
+    def read(self, lines: Iterable[bytes]) -> Iterator[Start | Event | End]:
+        """What the lines say, in order.
+
+        A last line without its newline is left out with a warning: the trace was
+        cut off. Any other that cannot be read raises TwtraceError with its number.
+        """
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                say(f"warning: line {number} is cut off: read up to the line before")
+                return
+            try:
+                yield self._decode(orjson.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise TwtraceError(f"line {number} is no line of a trace: {error!r}", _HINT) from error
+
+    def _decode(self, line: Json) -> Start | Event | End:
+        kind = line.pop("type")
+        if kind == "start":
+            return _start(line)
+        if kind == "end":
+            return _end(line)
+        if kind == "lost":
+            return Lost(**line)
+        made = CONNECTION_EVENTS[kind]
+        ends = Endpoints(*(line.pop(name) for name in Endpoints._fields))
+        for name in _OWNERS & line.keys():
+            line[name] = line[name] and self._owner(line[name])
+        if "preexisting" in made._fields:
+            line.setdefault("preexisting", False)
+        return made(ends=ends, **line)
+
+    def _owner(self, value: Json) -> Owner:
+        if value["grade"] == Grade.UNKNOWN.value:
+            return UNKNOWN_OWNER
+        key = orjson.dumps(value)
+        owner = self._owners.get(key)
+        if owner is None:
+            grade = Grade(value.pop("grade"))
+            owner = self._owners[key] = Owner(grade, Process(**value))
+        return owner
+
+
+def _start(line: Json) -> Start:
+    schema = line.pop("schema")
+    if schema != SCHEMA:
+        raise TwtraceError(f"this trace is of schema {schema}, not {SCHEMA}", "read it with a newer twtrace")
+    return Start(**{**line, "argv": tuple(line["argv"])})
+
+
+def _end(line: Json) -> End:
+    totals = line["totals"]
+    waits = totals["time_wait"]
+    return End(
+        line["ts_us"],
+        Totals(totals["lines"], waits["born"], waits["preexisting"], waits["ended"], totals["kernel"]),
+        line["lost"],
+        line["duration_us"],
+    )
