@@ -115,8 +115,6 @@ def recording(path: Path, *options: str) -> Iterator[Recording]:
     running = Recording(path, *options)
     try:
         running.wait_for_lines("start", 1)
-        # `start` is written when the programs are attached; what was there
-        # before follows at once.
         yield running
     finally:
         if running.process.poll() is None:

@@ -24,7 +24,9 @@ def test_a_server_that_closes_first_is_named_every_time(netns: Namespace, tmp_pa
         pids = netns.run("mixed", "4", "20", "0", "0")
         lines = running.stop()
     births = of(lines, "time_wait")
-    assert [(line["owner"]["pid"], line["owner"]["grade"]) for line in births] == [(pids["server"], "certain")] * 20
+    assert [(line["owner"]["pid"], line["owner"]["grade"]) for line in births] == [
+        (pids["server"], "certain")
+    ] * 20
 
 
 def test_fork_server(netns: Namespace, tmp_path: Path) -> None:
@@ -56,15 +58,15 @@ def test_ways_of_ending(netns: Namespace, tmp_path: Path) -> None:
     assert {name: closes[pid]["via"] for name, pid in pids.items() if name != "server"} == {
         "exits": "exit",
         "killed": "exit",
-        "shuts-wr": "shutdown",
-        "shuts-rdwr": "shutdown",
-        "in-thread": "close",
+        "shuts_wr": "shutdown",
+        "shuts_rdwr": "shutdown",
+        "in_thread": "close",
     }
     for line in closes.values():
         assert (line["first"], line["how"], line["time_wait"]) == ("local", "fin", True)
         assert line["owner"]["grade"] == "certain"
     # A thread's name is its own; the process is what people know.
-    assert closes[pids["in-thread"]]["owner"]["comm"] == "in-thread"
+    assert closes[pids["in_thread"]]["owner"]["comm"] == "in_thread"
     assert len(of(lines, "time_wait")) == 5
 
 
@@ -130,7 +132,9 @@ def test_close_wait_from_before_the_trace(netns: Namespace, tmp_path: Path) -> N
             running.wait_for_lines("close", 3)
             lines = running.stop()
     held = of(lines, "held")
-    assert [(line["owner"]["pid"], line["owner"]["grade"]) for line in held] == [(pids["server"], "inferred")] * 3
+    assert [(line["owner"]["pid"], line["owner"]["grade"]) for line in held] == [
+        (pids["server"], "inferred")
+    ] * 3
     assert {line["preexisting"] for line in held} == {True}
     assert {line["conn"] for line in of(lines, "close")} == {line["conn"] for line in held}
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 Connection = socket.socket
+Ending = Callable[[socket.socket], None]
 LOOPBACK = {"4": "127.0.0.1", "6": "::1", "mapped": "::ffff:127.0.0.1"}
 
 
@@ -68,6 +69,12 @@ def reset(connection: Connection) -> None:
     connection.close()
 
 
+def report(**pids: int | list[int]) -> None:
+    """Tell who took part."""
+    sys.stdout.write(json.dumps(pids) + "\n")
+    sys.stdout.flush()
+
+
 def child(name: str, work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid:
@@ -87,14 +94,14 @@ def wait_for(*pids: int) -> None:
         assert status in (0, signal.SIGKILL), f"{pid}: {status}"
 
 
-def serve(listener: socket.socket, endings: list[Callable[[Connection], None]]) -> None:
+def serve(listener: socket.socket, endings: list[Ending]) -> None:
     for end in endings:
         connection, _ = listener.accept()
         answer(connection)
         end(connection)
 
 
-def request(listener: socket.socket, family: str, endings: list[Callable[[Connection], None]]) -> None:
+def request(listener: socket.socket, family: str, endings: list[Ending]) -> None:
     for end in endings:
         connection = connect(listener, family)
         greet(connection)
@@ -103,21 +110,21 @@ def request(listener: socket.socket, family: str, endings: list[Callable[[Connec
 
 def pair(
     family: str,
-    server_ends: list[Callable[[Connection], None]],
-    client_ends: list[Callable[[Connection], None]],
+    server_ends: list[Ending],
+    client_ends: list[Ending],
 ) -> None:
     """One server and one client process, each connection ended as the lists say."""
     listener = listen(family)
     server = child("the-server", lambda: serve(listener, server_ends))
     client = child("the-client", lambda: request(listener, family, client_ends))
     wait_for(server, client)
-    print(json.dumps({"server": server, "client": client}))
+    report(server=server, client=client)
 
 
 def mixed(family: str, active: str, passive: str, resets: str) -> None:
     """`active` closed first by the server, `passive` by the client, `resets` by its SO_LINGER 0."""
     counts = int(active), int(passive), int(resets)
-    close = Connection.close
+    close: Ending = Connection.close
     pair(
         family,
         [close] * counts[0] + [until_eof] * (counts[1] + counts[2]),
@@ -128,7 +135,7 @@ def mixed(family: str, active: str, passive: str, resets: str) -> None:
 def fork_server(family: str, count: str) -> None:
     """The parent accepts, a child answers and closes; the client closes after it."""
     listener = listen(family)
-    report, children = os.pipe(), []
+    told = os.pipe()
 
     def parent() -> None:
         for _ in range(int(count)):
@@ -141,14 +148,14 @@ def fork_server(family: str, count: str) -> None:
 
             handler = child("the-handler", handle)
             connection.close()
-            os.write(report[1], struct.pack("i", handler))
+            os.write(told[1], struct.pack("i", handler))
             wait_for(handler)
 
     server = child("the-parent", parent)
     client = child("the-client", lambda: request(listener, family, [until_eof] * int(count)))
     wait_for(server, client)
-    children = [pid for (pid,) in struct.iter_unpack("i", os.read(report[0], 4096))]
-    print(json.dumps({"server": server, "client": client, "children": children}))
+    children = [pid for (pid,) in struct.iter_unpack("i", os.read(told[0], 4096))]
+    report(server=server, client=client, children=children)
 
 
 def pass_descriptor(family: str, count: str) -> None:
@@ -159,8 +166,11 @@ def pass_descriptor(family: str, count: str) -> None:
     def accept() -> None:
         for _ in range(int(count)):
             connection, _ = listener.accept()
-            ours.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [connection.fileno()]))])
+            ours.sendmsg(
+                [b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [connection.fileno()]))]
+            )
             connection.close()
+            ours.send(b"g")  # from here on the worker's is the only one
             ours.recv(1)
 
     def work() -> None:
@@ -168,15 +178,16 @@ def pass_descriptor(family: str, count: str) -> None:
             _, ancillary, _, _ = theirs.recvmsg(1, 64)
             (descriptor,) = array.array("i", ancillary[0][2][:4])
             connection = socket.socket(fileno=descriptor)
-            theirs.send(b"k")
+            assert theirs.recv(1) == b"g"
             answer(connection)
             connection.close()
+            theirs.send(b"k")
 
     acceptor = child("the-acceptor", accept)
     worker = child("the-worker", work)
     client = child("the-client", lambda: request(listener, family, [until_eof] * int(count)))
     wait_for(acceptor, worker, client)
-    print(json.dumps({"acceptor": acceptor, "worker": worker, "client": client}))
+    report(acceptor=acceptor, worker=worker, client=client)
 
 
 def endings(family: str) -> None:
@@ -223,9 +234,9 @@ def endings(family: str) -> None:
     pids = {}
     for name, work in (
         ("exits", exits),
-        ("shuts-wr", shuts_down(socket.SHUT_WR)),
-        ("shuts-rdwr", shuts_down(socket.SHUT_RDWR)),
-        ("in-thread", in_thread),
+        ("shuts_wr", shuts_down(socket.SHUT_WR)),
+        ("shuts_rdwr", shuts_down(socket.SHUT_RDWR)),
+        ("in_thread", in_thread),
     ):
         pids[name] = child(name, work)
         wait_for(pids[name])
@@ -233,7 +244,7 @@ def endings(family: str) -> None:
     os.read(ready[0], 1)
     os.kill(pids["killed"], signal.SIGKILL)
     wait_for(pids["killed"], server)
-    print(json.dumps(pids | {"server": server}))
+    report(server=server, **pids)
 
 
 def short_lived(family: str, name: str) -> None:
@@ -248,13 +259,13 @@ def short_lived(family: str, name: str) -> None:
         connection.close()
         os._exit(0)
     wait_for(client, server)
-    print(json.dumps({"client": client, "server": server}))
+    report(client=client, server=server)
 
 
 def hold(family: str, count: str) -> None:
     """`count` sockets left in CLOSE_WAIT by a server that reads, until stdin is closed."""
     listener = listen(family)
-    report = os.pipe()
+    told = os.pipe()
 
     def leak() -> None:
         kept = []
@@ -263,14 +274,14 @@ def hold(family: str, count: str) -> None:
             answer(connection)
             kept.append(connection)
             assert connection.recv(1) == b""
-        os.write(report[1], b"r")
+        os.write(told[1], b"r")
         signal.pause()
 
     server = child("the-leak", leak)
     client = child("the-client", lambda: request(listener, family, [Connection.close] * int(count)))
     wait_for(client)
-    os.read(report[0], 1)
-    print(json.dumps({"server": server, "client": client}), flush=True)
+    os.read(told[0], 1)
+    report(server=server, client=client)
     sys.stdin.read()
     os.kill(server, signal.SIGKILL)
     wait_for(server)
@@ -283,7 +294,7 @@ def keep_open(family: str) -> None:
     connection, _ = listener.accept()
     answer(connection)
     set_name(b"the-old-server")
-    print(json.dumps({"server": os.getpid(), "client": client}), flush=True)
+    report(server=os.getpid(), client=client)
     sys.stdin.readline()
     connection.close()
     wait_for(client)

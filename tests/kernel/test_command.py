@@ -1,0 +1,277 @@
+"""The command as its users meet it: signals, pipes, disks, permissions, bursts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.support import (
+    ROOT,
+    TWTRACE,
+    Namespace,
+    Recording,
+    check_totals,
+    eventually,
+    of,
+    read,
+    recording,
+    whole_lines,
+)
+
+pytestmark = pytest.mark.kernel
+
+
+def twtrace(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TWTRACE, *argv], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
+def test_record_returns_the_commands_status(tmp_path: Path, command: str, status: int) -> None:
+    done = twtrace("record", "-o", str(tmp_path / "trace"), "--", "sh", "-c", command)
+    assert done.returncode == status
+    read(tmp_path / "trace")
+
+
+def test_record_sees_all_of_the_commands_connections(netns: Namespace, tmp_path: Path) -> None:
+    """The command starts when the programs are attached and ends before they are detached."""
+    path = tmp_path / "trace"
+    done = twtrace(
+        "record", "-o", str(path), "-N", netns.name, "--", *netns.workload("mixed", "4", "3", "3", "3")
+    )
+    assert done.returncode == 0
+    pids = json.loads(done.stdout)
+    lines = read(path)
+    assert len(of(lines, "close")) == 18
+    assert {line["owner"]["pid"] for line in of(lines, "time_wait")} == set(pids.values())
+    assert "6 born" in done.stderr
+
+
+def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+    done = twtrace("record", "-o", str(tmp_path / "trace"), "--", "no-such-command")
+    assert done.returncode == 2
+    assert "no-such-command" in done.stderr
+    assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_completes_the_trace(netns: Namespace, tmp_path: Path, number: signal.Signals) -> None:
+    with recording(tmp_path / "trace", "-N", netns.name) as running:
+        netns.run("mixed", "4", "2", "1", "0")
+        running.process.send_signal(number)
+        running.wait()
+    assert len(of(read(tmp_path / "trace"), "time_wait")) == 3
+
+
+def test_duration(tmp_path: Path) -> None:
+    done = twtrace("record", "-o", str(tmp_path / "trace"), "-d", "300ms")
+    assert done.returncode == 0
+    assert 300_000 <= read(tmp_path / "trace")[-1]["duration_us"] < 5_000_000
+
+
+@pytest.mark.parametrize("command", ["record -o -", "demo -i 200ms"])
+def test_a_closed_pipe_ends_quietly(command: str) -> None:
+    script = f"set -o pipefail; {' '.join(TWTRACE)} {command} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_trace_on_stdout_is_not_torn_by_the_commands_output(netns: Namespace) -> None:
+    done = twtrace("record", "-o", "-", "-N", netns.name, "--", "echo", "hello")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    check_totals(lines)
+    assert "hello" in done.stderr
+
+
+def test_without_privileges() -> None:
+    """Root's capabilities, not its name, are what is asked for."""
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups"]
+    for command in ("record -o trace", "demo", "", "doctor"):
+        done = subprocess.run(
+            [*unprivileged, "env", f"PYTHONPATH={ROOT}", *TWTRACE, *command.split()],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 3, (command, done.stderr)
+        text = done.stdout + done.stderr
+        assert "CAP_BPF and CAP_PERFMON" in text
+        assert "hint: run it with sudo" in text
+        assert "Traceback" not in text
+
+
+@contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(netns: Namespace, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        with recording(disk / "trace", "-N", netns.name) as running:
+            netns.run("mixed", "4", "40", "40", "0")
+            _, stderr = running.process.communicate(timeout=30)
+        assert running.process.returncode == 1
+        assert "No space left on device" in stderr
+        assert "hint: free space" in stderr
+        assert "Traceback" not in stderr
+        content = (disk / "trace").read_bytes()
+    assert len(content) > 60_000
+    assert content.endswith(b"\n")
+    lines = [json.loads(line) for line in content.splitlines()]
+    assert lines[0]["type"] == "start"
+    assert of(lines, "close")
+
+
+def test_no_file_is_overwritten_and_no_link_followed(tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.write_text("precious")
+    link.symlink_to(tmp_path / "elsewhere")
+    for path in (there, link):
+        done = twtrace("record", "-o", str(path), "-d", "100ms")
+        assert done.returncode == 2
+        assert "hint: " in done.stderr
+    assert there.read_text() == "precious"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_trace_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    done = subprocess.run(
+        [*TWTRACE, "record", "-o", str(path), "-d", "100ms"],
+        cwd=ROOT,
+        env=os.environ | {"SUDO_UID": "12345", "SUDO_GID": "54321"},
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0
+    status = path.stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, 12345, 54321)
+
+
+def bpf_objects() -> tuple[set[int], set[int]]:
+    """Ids of all programs and links in the kernel."""
+    found = []
+    for kind in ("prog", "link"):
+        done = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True)
+        found.append({item["id"] for item in json.loads(done.stdout)})
+    return found[0], found[1]
+
+
+def test_kill_9_leaves_nothing_attached(tmp_path: Path) -> None:
+    programs, links = bpf_objects()
+    with recording(tmp_path / "trace") as running:
+        loaded, attached = bpf_objects()
+        assert len(attached - links) == 8
+        assert loaded - programs
+        running.process.kill()
+        running.process.wait()
+    eventually(lambda: not (bpf_objects()[0] & (loaded - programs)))
+    assert not bpf_objects()[1] & (attached - links)
+    assert whole_lines(tmp_path / "trace")[0]["type"] == "start"
+
+
+@pytest.fixture(scope="module")
+def churn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A client and a server in C, as fast as they can be."""
+    program = tmp_path_factory.mktemp("churn") / "churn"
+    source = Path(__file__).with_name("churn.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
+    return str(program)
+
+
+def test_a_burst_loses_nothing(netns: Namespace, tmp_path: Path, churn: str) -> None:
+    count, path = 50_000, tmp_path / "trace"
+    running = Recording(path, "-N", netns.name, "--", *netns.command(churn, str(count)))
+    running.wait()
+    lines = read(path)
+    end = lines[-1]
+    assert end["lost"] == {}
+    assert end["totals"]["kernel"]["time_wait_born"] == end["totals"]["time_wait"]["born"] == count
+    # TcpExtTW counts them as they are armed, from Linux 6.1 on.
+    assert netns.counter("TW") == count
+    births = of(lines, "time_wait")
+    assert {(line["owner"]["comm"], line["owner"]["grade"]) for line in births} == {
+        ("churn-server", "certain")
+    }
+    assert len({line["conn"] for line in births}) == count
+    closes = of(lines, "close")
+    assert len(closes) == 2 * count
+    assert len(of(closes, "close", role="client", first="remote", how="fin")) == count
+    assert len(of(closes, "close", role="server", first="local", how="fin")) == count
+
+
+def test_a_ring_too_small_says_what_it_lost(netns: Namespace, tmp_path: Path, churn: str) -> None:
+    count, path = 50_000, tmp_path / "trace"
+    done = twtrace(
+        "record", "-o", str(path), "--ring", "1", "--strict", "-N", netns.name, "--",
+        "sh", "-c", f"kill -STOP $PPID; {' '.join(netns.command(churn, str(count)))}; kill -CONT $PPID",
+    )  # fmt: skip
+    assert done.returncode == 5
+    lines = read(path)
+    lost = lines[-1]["lost"]
+    assert sum(line["count"] for line in of(lines, "lost")) == sum(lost.values()) > 0
+    kernel = lines[-1]["totals"]["kernel"]
+    lost_closes = sum(number for what, number in lost.items() if what.startswith("close records"))
+    lost_ends = sum(number for what, number in lost.items() if what.startswith("time_wait_end"))
+    assert kernel["closes"] == len(of(lines, "close")) + lost_closes == 2 * count
+    assert kernel["time_wait_born"] == count
+    assert kernel["time_wait_ended"] == len(of(lines, "time_wait_end")) + lost_ends
+    assert "warning: lost" in done.stderr
+
+
+def test_doctor_tells_what_is_so() -> None:
+    done = twtrace("doctor", "--json")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert found["hooks"] == "timer"
+    assert all(check["status"] == "works" for check in checks.values() if check["needed"])
+    has_kprobes = Path("/sys/bus/event_source/devices/kprobe").exists()
+    assert (checks["kprobe"]["status"] == "missing") == (not has_kprobes)
+    assert all(check["detail"] for check in checks.values())
+    assert found["sysctl"]["tcp_fin_timeout"] == int(Path("/proc/sys/net/ipv4/tcp_fin_timeout").read_text())
+    text = twtrace("doctor").stdout
+    for check in checks.values():
+        assert check["name"] in text
+
+
+def test_the_demos_table_shows_each_habit() -> None:
+    done = twtrace("demo", "-d", "4s", "-i", "4s")
+    assert done.returncode == 0
+    last = done.stdout[done.stdout.rindex("PROCESS") :]
+    habits = {
+        "srv-closes-1st": "closes first",
+        "cli-waits": "peer closes first",
+        "srv-waits": "peer closes first",
+        "cli-closes-1st": "closes first",
+        "srv-is-reset": "is reset by peer",
+        "cli-resets": "resets",
+        "srv-leaks": "never closed",
+        "cli-gives-up": "closes first",
+        "srv-sees-exit": "peer closes first",
+        "cli-just-exits": "exits, no close()",
+    }
+    for name, habit in habits.items():
+        rows = [line for line in last.splitlines() if f" {name}" in line]
+        assert rows, f"no {name} in\n{last}"
+        assert all(line.startswith("●") and line.endswith(habit) for line in rows), "\n".join(rows)
+    for line in last.splitlines():
+        assert len(line) <= 80

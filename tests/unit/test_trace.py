@@ -1,0 +1,210 @@
+"""The trace format: what is written is what the contract says, and reads back the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import jsonschema
+import pytest
+from hypothesis import given
+
+from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
+from tracer.aggregate import Aggregator
+from tracer.errors import TwtraceError
+from tracer.model import (
+    STATES,
+    UNKNOWN_OWNER,
+    Close,
+    End,
+    Endpoints,
+    Event,
+    Grade,
+    Held,
+    Lost,
+    Owner,
+    Process,
+    Start,
+    State,
+    TimeWait,
+    TimeWaitEnd,
+)
+from tracer.reader import Reader
+from tracer.record import Encoder
+
+SCHEMA = json.loads(Path(__file__).with_name("contract.schema.json").read_text())
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+number = st.integers(0, 2**53 - 1)
+maybe = st.none() | number
+processes = st.builds(
+    Process, st.integers(1, 2**22), number, text, st.none() | number, *[st.none() | text] * 5
+)
+known_owners = st.builds(Owner, st.sampled_from([Grade.CERTAIN, Grade.INFERRED]), processes)
+owners = st.just(UNKNOWN_OWNER) | known_owners
+addresses = st.sampled_from(["10.0.0.1", "127.0.0.1", "192.0.2.7"])
+endpoints = st.builds(
+    Endpoints,
+    number,
+    st.integers(1, 2**32 - 1),
+    st.just(4),
+    addresses,
+    st.integers(0, 65535),
+    addresses,
+    st.integers(0, 65535),
+)
+states = st.sampled_from(STATES[1:])
+booleans = st.booleans()
+substates = st.sampled_from(["TIME_WAIT", "FIN_WAIT2"])
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(
+        State, number, endpoints, owners, states, states, maybe, st.sampled_from(["process", "softirq"])
+    ),
+    st.builds(
+        Held, number, endpoints, owners, st.sampled_from(["CLOSE_WAIT", "FIN_WAIT2", "LAST_ACK"]), booleans
+    ),
+    st.builds(
+        Close,
+        number,
+        endpoints,
+        owners,
+        st.sampled_from(["client", "server", "unknown"]),
+        st.sampled_from(["local", "remote", "both", "none"]),
+        st.sampled_from(["fin", "reset_sent", "reset_received", "timeout", "failed", "unknown"]),
+        st.sampled_from(["close", "shutdown", "exit", "abort", "unknown"]),
+        maybe,
+        st.dictionaries(states, number),
+        booleans,
+        owners,
+        owners,
+    ),
+    st.builds(TimeWait, number, endpoints, owners, substates, booleans),
+    st.builds(
+        TimeWaitEnd,
+        number,
+        endpoints,
+        owners,
+        maybe,
+        maybe,
+        st.sampled_from(
+            ["expired", "reused", "replaced", "reset", "reset_sent", "killed", "netns_exit", "unknown"]
+        ),
+        st.none() | known_owners,
+        st.integers(0, 65535),
+        booleans,
+    ),
+    st.builds(Lost, number, text, st.integers(1, 2**32)),
+)
+
+
+def written(given_events: list[Event]) -> list[bytes]:
+    encoder = Encoder()
+    lines = [encoder.start(start()), *map(encoder.event, given_events)]
+    _, last = encoder.end(T0, SECOND, {"closes": 1, "time_wait_born": 2, "time_wait_ended": 3})
+    return [*lines, last]
+
+
+@given(st.lists(events, max_size=8))
+def test_every_line_is_as_the_contract_says_and_reads_back_the_same(given_events: list[Event]) -> None:
+    lines = written(given_events)
+    for line in lines:
+        jsonschema.validate(json.loads(line), SCHEMA)
+    first, *middle, last = Reader().read(lines)
+    assert first == start()
+    assert middle == given_events
+    assert isinstance(last, End)
+    assert last.totals.lines["end"] == 1
+
+
+@given(st.lists(events, max_size=30))
+def test_a_trace_gives_the_snapshot_it_was_taken_from(given_events: list[Event]) -> None:
+    live, recorded = Aggregator(start()), Aggregator(start())
+    live.add(given_events)
+    read = [event for event in Reader().read(written(given_events)) if not isinstance(event, Start | End)]
+    recorded.add(read)
+    assert live.snapshot(T0) == recorded.snapshot(T0)
+
+
+def test_totals_are_the_lines() -> None:
+    a = owner(1)
+    lines = written(
+        [close(1, a), birth(1, a), birth(2, preexisting=True), death(1, a), held(3, a), Lost(T0, "x", 2)]
+    )
+    end = json.loads(lines[-1])
+    assert end["totals"]["lines"] == {
+        "start": 1, "close": 1, "time_wait": 2, "time_wait_end": 1, "held": 1, "lost": 1, "end": 1,
+    }  # fmt: skip
+    assert end["totals"]["time_wait"] == {
+        "born": 1,
+        "preexisting": 1,
+        "ended": {"expired": 1},
+        "remaining": 1,
+    }
+    assert end["lost"] == {"x": 2}
+
+
+def test_a_line_as_people_meet_it() -> None:
+    whose = Owner(Grade.CERTAIN, Process(7, T0, "\x1b[31m", uid=0, cgroup="/a.service", unit="a.service"))
+    line: dict[str, Any] = json.loads(written([birth(5, whose)])[1])
+    assert line == {
+        "type": "time_wait",
+        "ts_us": T0,
+        "conn": 5,
+        "netns": 1,
+        "family": 4,
+        "saddr": "10.0.0.1",
+        "sport": 40000,
+        "daddr": "10.0.0.2",
+        "dport": 80,
+        "owner": {
+            "pid": 7,
+            "comm": "\x1b[31m",
+            "grade": "certain",
+            "start_us": T0,
+            "uid": 0,
+            "cgroup": "/a.service",
+            "unit": "a.service",
+        },
+        "substate": "TIME_WAIT",
+    }
+    assert b"\x1b" not in written([birth(5, whose)])[1]
+
+
+def test_unknown_owner_has_null_pid_and_comm() -> None:
+    assert json.loads(written([birth(5)])[1])["owner"] == {"pid": None, "comm": None, "grade": "unknown"}
+
+
+def test_cut_mid_line_reads_up_to_the_last_whole_one(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = written([birth(1), birth(2)])
+    for cut in range(1, len(lines[2])):
+        assert list(Reader().read([*lines[:2], lines[2][:cut]])) == [start(), birth(1)]
+        assert "line 3 is cut off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"type":"close"}\n',
+        b'{"type":"new"}\n',
+        b"\xff\n",
+        b'{"type":"lost","x":1}\n',
+    ],
+)
+def test_a_line_that_is_none_is_named(line: bytes) -> None:
+    with pytest.raises(TwtraceError, match="line 2 is no line of a trace"):
+        list(Reader().read([written([])[0], line]))
+
+
+def test_a_later_schema_is_not_read_as_this_one() -> None:
+    line = written([])[0].replace(b'"schema":1', b'"schema":2')
+    with pytest.raises(TwtraceError, match="schema 2"):
+        list(Reader().read([line]))
+
+
+def test_ends_is_not_in_the_lines() -> None:
+    assert "ends" not in json.loads(written([close(1, owner(1), where=ends(1))])[1])
