@@ -27,6 +27,8 @@ _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
 _MAX_ACCOUNTS = 10_000
 _MAX_PEERS = 1024
+MAX_PIDS = 4096
+"""More processes in a row are shown as at least so many."""
 
 _GRADES = (Grade.CERTAIN, Grade.INFERRED, Grade.UNKNOWN)
 _SECOND = 1_000_000
@@ -185,6 +187,11 @@ class Account:
         for peer, count in other.peers.items():
             self.peers[peer] = self.peers.get(peer, 0) + count
 
+    def note_pid(self, pid: int) -> None:
+        """Count a process; of very many only that there are."""
+        if len(self.pids) < MAX_PIDS:
+            self.pids.add(pid)
+
     def note_grade(self, grade: Grade | None) -> None:
         """Keep the worst grade."""
         if grade and (self.grade is None or _GRADES.index(grade) > _GRADES.index(self.grade)):
@@ -241,7 +248,7 @@ class Aggregator:
         self._filters = filters
         self._accounts: dict[Key, Account] = {}
         self._alike: dict[Key, list[Account]] = {}
-        self._last_alike: dict[str, Key] = {}
+        self._with_cgroup: dict[str, Key] = {}
         self._unknown = Account(("unknown",), "unknown", None, grade=Grade.UNKNOWN)
         self._others = Account(("others",), "other processes", None)
         self._total = Account(("all",), "all", None)
@@ -298,9 +305,7 @@ class Aggregator:
             return self._unknown
         alike: Key = (process.comm, process.cgroup)
         if process.cgroup is None:  # ended before it could be read: goes with its like
-            alike = self._last_alike.get(process.comm, alike)
-        else:
-            self._last_alike[process.comm] = alike
+            alike = self._with_cgroup.get(process.comm, alike)
         account = self._accounts.get(alike)
         if account is None:
             key: Key = (process.pid, process.start_us)
@@ -310,16 +315,19 @@ class Aggregator:
                     account = self._others
                 else:
                     account = self._accounts[key] = Account(key, process.comm, process.cgroup)
-                    account.pids.add(process.pid)
+                    account.note_pid(process.pid)
                     account = self._fold(alike, account, second)
             elif account.name != process.comm:
                 account.name = process.comm  # exec, or a new title
-        account.pids.add(process.pid)
+        account.note_pid(process.pid)
         account.note_grade(owner.grade)
         return account
 
     def _fold(self, alike: Key, account: Account, second: int) -> Account:
         same = self._alike.setdefault(alike, [])
+        if account.cgroup is not None and account.name not in self._with_cgroup:
+            self._with_cgroup[account.name] = alike
+            same += self._alike.pop((account.name, None), [])
         same.append(account)
         if len(same) <= _FOLD_ABOVE:
             return account
@@ -383,7 +391,8 @@ def _label(account: Account) -> str:
         return account.name
     if len(account.pids) == 1:
         return f"{account.name}[{next(iter(account.pids))}]"
-    return f"{account.name} ×{len(account.pids)}"
+    at_least = "+" if len(account.pids) >= MAX_PIDS else ""
+    return f"{account.name} ×{len(account.pids)}{at_least}"
 
 
 def _rate(series: tuple[int, ...], window_us: int) -> float:

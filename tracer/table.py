@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tracer.habit import habit
 from tracer.model import Grade, Row, Snapshot
 from tracer.text import fit, percent, printable
 
@@ -33,25 +34,6 @@ def _painted(number: int, line: str) -> str:
     """Colour repeats what a word or a ▲ says already."""
     paint = _YELLOW if "▲" in line else _BOLD if number < 2 else ""  # noqa: PLR2004 - the two headers
     return f"{paint}{line}{_RESET}" if paint else line
-
-
-def habit(row: Row) -> str:
-    """How a process ends its connections, in words."""
-    if row.held_close_wait:
-        return f"▲ {row.held_close_wait} never closed"
-    if not row.closes:
-        return f"{row.held_fin_wait2} half-closed" if row.held_fin_wait2 else "–"
-    for words, count in (
-        ("resets", row.resets_sent),
-        ("connects fail", row.failed),
-        ("is reset by peer", row.resets_received),
-        ("exits, no close()", row.by_exit),
-        ("closes first", row.first_local),
-        ("peer closes first", row.first_remote),
-    ):
-        if 10 * count >= 9 * row.closes:
-            return words
-    return "mixed"
 
 
 def _line(row: Row) -> str:

@@ -103,7 +103,7 @@ def test_all_is_drawn_and_the_sums_are_last() -> None:
     drive(steps)
 
 
-@pytest.mark.parametrize(("size", "columns"), [((80, 24), 8), ((120, 36), 11), ((200, 50), 12)])
+@pytest.mark.parametrize(("size", "columns"), [((80, 24), 8), ((120, 36), 11), ((200, 50), 13)])
 def test_columns_by_width(size: tuple[int, int], columns: int) -> None:
     async def steps(screen: Screen) -> None:
         await until(lambda: len(screen.who.processes.columns) == columns)

@@ -61,8 +61,9 @@ def test_middle_adds_resets_lifetime_and_peer() -> None:
 
 def test_wide_adds_the_cgroup() -> None:
     heading, first, *_ = drawn(viewmodel.view(snapshot(), Sort(), WIDE))
-    assert heading[-44:].strip() == "CGROUP"
-    assert first[-44:].strip() == "/system.slice/orders.service"
+    assert heading[-50:].split() == ["HOW", "IT", "ENDS", "CGROUP"]
+    assert first[-50:].split("  ")[0].strip() == "closes first"
+    assert first[-32:].strip() == "/system.slice/orders.service"
 
 
 @pytest.mark.parametrize("columns", [0, 1, 22, 23, 31, 60, NARROW, 100, MIDDLE, 160, WIDE, 400])
@@ -78,7 +79,7 @@ def test_columns_come_in_by_importance() -> None:
         "time_wait_rate",
         "time_wait_now",
     ]
-    assert len(viewmodel.layout(WIDE)) == 12
+    assert len(viewmodel.layout(WIDE)) == 13
 
 
 def test_title_names_order_and_share() -> None:
@@ -203,8 +204,8 @@ def test_peers_keep_their_port_and_cgroups_their_end() -> None:
         cgroup="/kubepods.slice/kubepods-burstable.slice/pod\x1b0aa2/cri-9f3b0a.scope",
     )
     cells = viewmodel.view(snapshot(one), Sort(), WIDE).processes[0].cells
-    assert cells[-2].text == " [2001:db8:85a3:1111:2222…:9100"
-    assert cells[-1].text == " …urstable.slice/pod\\x1b0aa2/cri-9f3b0a.scope"
+    assert cells[-3].text == " [2001:db8:85a3:1111:2222…:9100"
+    assert cells[-1].text == " …ce/pod\\x1b0aa2/cri-9f3b0a.scope"
 
 
 def test_header() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
-from tracer.aggregate import HISTORY_SECONDS, Aggregator, Histogram, Series
+from tracer.aggregate import HISTORY_SECONDS, MAX_PIDS, Aggregator, Histogram, Series
 from tracer.model import Event, Grade, Lost, Row, Snapshot
 
 
@@ -72,8 +72,13 @@ def test_few_processes_of_one_name_stay_apart_and_so_do_cgroups() -> None:
 
 def test_a_process_of_unknown_cgroup_goes_with_its_like() -> None:
     known = [birth(pid, owner(pid, "sh")) for pid in range(1, 7)]
-    shot = snapshot(*known, birth(7, owner(7, "sh", cgroup=None)))
-    assert [one.label for one in shot.rows] == ["sh ×7"]
+    shot = snapshot(birth(0, owner(100, "sh", cgroup=None)), *known, birth(7, owner(7, "sh", cgroup=None)))
+    assert [one.label for one in shot.rows] == ["sh ×8"]
+
+
+def test_pids_are_bounded() -> None:
+    shot = snapshot(*(birth(pid, owner(pid, "cgi")) for pid in range(1, MAX_PIDS + 100)))
+    assert [(one.label, one.time_waits) for one in shot.rows] == [(f"cgi ×{MAX_PIDS}+", MAX_PIDS + 99)]
 
 
 def test_half_closed_sockets_come_and_go() -> None:

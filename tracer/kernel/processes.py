@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 
 from tracer.kernel.cgroups import CgroupPaths, container_of, unit_of
-from tracer.kernel.procfs import Facts, boot_offset_us, decode_cmdline, read_facts
+from tracer.kernel.procfs import Facts, boot_offset_us, decode_cmdline, is_same_process, read_facts
 from tracer.model import UNKNOWN_OWNER, Grade, Owner, Process
 
 PROCESS_RECORD = struct.Struct("=QI4xQII16s256s")
 """`struct process_event` of bpf/events.h, without the ring's header."""
 
 _RING_RECORD = struct.Struct(f"=8x{PROCESS_RECORD.size}s")
+
+_PRUNE_ABOVE = 65_536
 
 ProcessId = tuple[int, int]
 """(pid, start in nanoseconds since boot)."""
@@ -24,6 +26,7 @@ class Processes:
         self._cgroups = CgroupPaths()
         self._boot_offset_us = boot_offset_us()
         self._certain: dict[ProcessId, Owner] = {}
+        self._prune_above = _PRUNE_ABOVE
 
     def add_records(self, records: bytes) -> None:
         """Take in the records of the process ring, ring headers included."""
@@ -37,6 +40,8 @@ class Processes:
                 cmdline=decode_cmdline(cmdline[:length]),
             )
             self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+        if len(self._certain) > self._prune_above:
+            self._prune()
 
     def certain(self, pid: int, start: int) -> Owner:
         """The owner seen in its own context; unknown for pid 0 (nobody was)."""
@@ -60,6 +65,14 @@ class Processes:
     def close(self) -> None:
         """Let go of what is held open."""
         self._cgroups.close()
+
+    def _prune(self) -> None:
+        """Forget who has ended, but the latest: their TIME_WAITs still speak of them."""
+        keys = list(self._certain)
+        for pid, start in keys[: -_PRUNE_ABOVE // 2]:
+            if not is_same_process(pid, start):
+                del self._certain[pid, start]
+        self._prune_above = max(_PRUNE_ABOVE, 2 * len(self._certain))
 
     def _complete(
         self, key: ProcessId, *, comm: str, uid: int | None, cgroup: str | None, cmdline: str | None

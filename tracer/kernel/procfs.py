@@ -70,7 +70,10 @@ def decode_cmdline(raw: bytes) -> str | None:
 
 
 def cgroup_of(text: str) -> str | None:
-    """The telling path of /proc/PID/cgroup: the unified hierarchy's, else systemd's, else the longest."""
+    """The telling path of /proc/PID/cgroup: the unified hierarchy's, else systemd's, else the longest.
+
+    None if all are the root: it says nothing, and it is what a process in exit shows.
+    """
     paths: dict[str, str] = {}
     for line in text.splitlines():
         _, _, rest = line.partition(":")
@@ -79,4 +82,5 @@ def cgroup_of(text: str) -> str | None:
     for controllers in ("", "name=systemd"):
         if paths.get(controllers, "/") != "/":
             return paths[controllers]
-    return max(paths.values(), key=len, default=None)
+    longest = max(paths.values(), key=len, default="/")
+    return None if longest == "/" else longest

@@ -9,6 +9,7 @@ from itertools import pairwise
 from math import ceil
 from operator import attrgetter
 
+from tracer.habit import habit
 from tracer.model import Grade, Row, Snapshot
 from tracer.text import duration, fit, percent, printable, width
 
@@ -310,13 +311,14 @@ _COLUMNS = (
     _figures("close_rate", "CLOSE/s", 5, decimals=1),
     _figures("time_wait_rate", "TW/s", 3, decimals=1),
     _figures("time_wait_now", "TW NOW", 2),
-    Column("history", "TW, 2 min", 8, 10, 30, lambda row, size: sparkline(row.history, size), None, "<"),
+    Column("history", "TW, 2 min", 8, 10, 24, lambda row, size: sparkline(row.history, size), None, "<"),
     Column("held", "HELD", 4, 7, 7, _held_text, _held, warns=lambda row: row.held_close_wait > 0),
     _shares("first", "FIRST", 7, 5, lambda row: row.first_local),
     _shares("reset", "RST", 9, 4, lambda row: row.resets_sent + row.resets_received),
     Column("life", "LIFE p50", 10, 8, 8, lambda row, _: duration(row.age_p50_us), lambda row: row.age_p50_us),
     Column("peer", "TOP PEER", 11, 21, 30, _peer, lambda row: row.top_peer, "<"),
-    Column("cgroup", "CGROUP", 12, 20, 80, _path, lambda row: row.cgroup, "<"),
+    Column("habit", "HOW IT ENDS", 12, 17, 17, lambda row, _: habit(row), habit, "<"),
+    Column("cgroup", "CGROUP", 13, 20, 80, _path, lambda row: row.cgroup, "<"),
 )
 """From left to right."""
 
