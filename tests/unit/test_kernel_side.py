@@ -1,0 +1,214 @@
+"""What tracer/kernel makes of the kernel's memory and files; no kernel needed."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracer.errors import NotPermittedError, UsageError
+from tracer.kernel import netns
+from tracer.kernel.cgroups import container_of, unit_of
+from tracer.kernel.kallsyms import SymbolRange, find_functions
+from tracer.kernel.loader import assemble, source_folder
+from tracer.kernel.processes import decode_comm
+from tracer.kernel.procfs import cgroup_of, decode_cmdline, is_same_process, start_ns_of
+from tracer.kernel.ring import Ring
+
+RECORD = 16
+STRIDE = RECORD + 8
+SIZE = mmap.PAGESIZE
+BUSY = 1 << 31
+
+
+class FakeRing:
+    """The memory of a BPF ring buffer, in a file: its data area is one page, mapped twice."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("ring")
+        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * SIZE)
+        self.memory = mmap.mmap(self.fd, 2 * mmap.PAGESIZE + 2 * SIZE)
+        self.position = 0
+
+    def write(self, number: int, header: int = RECORD) -> None:
+        data = struct.pack("=II8s8s", header, 0, struct.pack("Q", number), b"")
+        for at in range(len(data)):
+            place = (self.position + at) % SIZE
+            for copy in (0, SIZE):
+                self.memory[2 * mmap.PAGESIZE + place + copy] = data[at]
+        self.position += STRIDE
+        struct.pack_into("Q", self.memory, mmap.PAGESIZE, self.position)
+
+    def finish(self, index: int) -> None:
+        """Clear the busy bit of record `index`, counted from the beginning."""
+        for copy in (0, SIZE):
+            struct.pack_into("I", self.memory, 2 * mmap.PAGESIZE + index * STRIDE % SIZE + copy, RECORD)
+
+    @property
+    def consumed(self) -> int:
+        return int(struct.unpack_from("Q", self.memory)[0])
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRing]:
+    made = FakeRing()
+    yield made
+    made.memory.close()
+    os.close(made.fd)
+
+
+def numbers(records: bytes) -> list[int]:
+    return [number for (number,) in struct.iter_unpack("=8xQ8x", records)]
+
+
+def test_ring_reads_all_whole_records_once(fake: FakeRing) -> None:
+    ring = Ring(fake.fd, SIZE, RECORD)
+    assert ring.read(ring.written()) == b""
+    for number in range(5):
+        fake.write(number)
+    assert numbers(ring.read(ring.written())) == [0, 1, 2, 3, 4]
+    assert fake.consumed == 5 * STRIDE
+    assert ring.read(ring.written()) == b""
+    ring.close()
+
+
+def test_ring_wraps_without_tearing(fake: FakeRing) -> None:
+    ring = Ring(fake.fd, SIZE, RECORD)
+    expected, got = [], []
+    for number in range(1000):  # 24,000 bytes through a ring of 4,096, which 24 does not divide
+        fake.write(number)
+        expected.append(number)
+        if number % 37 == 0:
+            got += numbers(ring.read(ring.written()))
+    assert got + numbers(ring.read(ring.written())) == expected
+    ring.close()
+
+
+def test_ring_waits_for_a_record_that_is_still_written(fake: FakeRing) -> None:
+    ring = Ring(fake.fd, SIZE, RECORD)
+    fake.write(0)
+    fake.write(1, RECORD | BUSY)
+    fake.write(2)
+    assert numbers(ring.read(ring.written())) == [0]
+    assert ring.read(ring.written()) == b""
+    fake.finish(1)
+    assert numbers(ring.read(ring.written())) == [1, 2]
+    ring.close()
+
+
+def test_ring_does_not_read_past_the_position_given(fake: FakeRing) -> None:
+    ring = Ring(fake.fd, SIZE, RECORD)
+    fake.write(0)
+    upto = ring.written()
+    fake.write(1)
+    assert numbers(ring.read(upto)) == [0]
+    assert numbers(ring.read(ring.written())) == [1]
+    ring.close()
+
+
+SYMBOLS = """\
+ffffffff81000000 T _stext
+ffffffff81000100 t tw_timer_handler
+ffffffff81000100 t an_alias
+ffffffff81000140 T next_one
+ffffffff81000200 D tw_timer_data
+ffffffffa0000000 t tw_timer_handler_of_a_module\t[module]
+"""
+
+
+def test_kallsyms(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(SYMBOLS)
+    assert find_functions(["tw_timer_handler", "tw_timer_data", "timer_handler", "none"], path) == {
+        "tw_timer_handler": SymbolRange(0xFFFFFFFF81000100, 0xFFFFFFFF81000140)
+    }
+
+
+def test_kallsyms_that_hides_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text("0000000000000000 T _stext\n0000000000000000 t tw_timer_handler\n")
+    with pytest.raises(NotPermittedError, match="no addresses") as raised:
+        find_functions(["tw_timer_handler"], path)
+    assert "kptr_restrict" in raised.value.hint
+
+
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "container"),
+    [
+        (None, None, None),
+        ("/", None, None),
+        ("/system.slice/nginx.service", "nginx.service", None),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/a.service/b", "a.service", None),
+        (f"/system.slice/docker-{HEX}.scope", f"docker-{HEX}.scope", HEX),
+        (f"/docker/{HEX}", None, HEX),
+        (
+            f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{HEX}.scope",
+            f"cri-containerd-{HEX}.scope",
+            HEX,
+        ),
+        (f"/kubepods/besteffort/pod1/{HEX}", None, HEX),
+        (f"/machine.slice/libpod-{HEX}.scope/container", f"libpod-{HEX}.scope", HEX),
+        ("/lxc.payload.web/init.scope", "init.scope", "web"),
+        (f"/not/{HEX[:32]}", None, None),
+    ],
+)
+def test_what_a_cgroup_path_tells(path: str | None, unit: str | None, container: str | None) -> None:
+    assert (unit_of(path), container_of(path)) == (unit, container)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0::/system.slice/a.service\n", "/system.slice/a.service"),
+        ("9:name=systemd:/a.service\n4:memory:/much/longer/path\n0::/\n", "/a.service"),
+        ("4:memory:/docker/x\n3:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n", "/docker/x"),
+        ("0::/a:b:c\n", "/a:b:c"),
+        ("0::/\n", None),
+        ("", None),
+    ],
+)
+def test_cgroup_of_a_process(text: str, path: str | None) -> None:
+    assert cgroup_of(text) == path
+
+
+def test_names_and_command_lines_of_any_bytes() -> None:
+    assert decode_comm(b"nginx\0\0\0rest") == "nginx"
+    assert decode_comm(b"\xff\xfe\x1b[0m\0") == "\\xff\\xfe\x1b[0m"
+    assert decode_cmdline(b"/bin/sh\0-c\0exit 0\0\0") == "/bin/sh -c exit 0"
+    assert decode_cmdline(b"") is None
+
+
+def test_a_pid_that_came_back_is_another_process() -> None:
+    start = start_ns_of(os.getpid())
+    assert start is not None
+    assert is_same_process(os.getpid(), start)
+    assert not is_same_process(os.getpid(), start + 10_000_000)
+    assert start_ns_of(2**22 + 1) is None
+
+
+def test_namespaces_by_name_path_and_number(tmp_path: Path) -> None:
+    assert netns.resolve("4026531840") == 4026531840
+    assert netns.resolve("/proc/self/ns/net") == netns.own()
+    assert netns.own() in netns.find_all()
+    with pytest.raises(UsageError, match="no network namespace nowhere"):
+        netns.resolve("nowhere")
+    with pytest.raises(UsageError, match="no network namespace"):
+        netns.resolve(str(tmp_path / "missing"))
+
+
+def test_the_translation_unit_has_each_header_once() -> None:
+    text = assemble(source_folder())
+    assert '#include "' not in text
+    for guard in ("TWTRACE_EVENTS_H", "TWTRACE_KERNEL_H", "TWTRACE_TIMEWAIT_H"):
+        assert text.count(f"#define {guard}") == 1
+    # Errors are reported where they are: the line after an include keeps its number.
+    lines = (source_folder() / "twtrace.c").read_text().splitlines()
+    last_include = max(number for number, line in enumerate(lines, 1) if line.startswith("#include"))
+    assert f'#line {last_include + 1} "twtrace.c"\n{lines[last_include]}' in text
