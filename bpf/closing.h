@@ -79,7 +79,25 @@ static __always_inline bool endpoints_pending(u8 new)
 	return new == TCP_SYN_SENT || new == TCP_SYN_RECV;
 }
 
-static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old, u8 new, u64 now)
+/* What being in a state says of who sent the first FIN. */
+static __always_inline u8 first_fin(u8 known, u8 state)
+{
+	switch (state) {
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+		return FIRST_LOCAL;
+	case TCP_CLOSE_WAIT:
+	case TCP_LAST_ACK:
+		return FIRST_REMOTE;
+	case TCP_CLOSING:
+		return FIRST_BOTH;
+	default:
+		return known;
+	}
+}
+
+static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old, u8 new, u64 now,
+					       bool process)
 {
 	struct sock_info info = {};
 
@@ -97,9 +115,11 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 		info.role = ROLE_SERVER;
 	else if (new == TCP_LISTEN || old == TCP_LISTEN)
 		info.role = ROLE_LISTENER;
-	if (old != TCP_CLOSE && old != TCP_LISTEN)
+	if (old != TCP_CLOSE && old != TCP_LISTEN) {
 		info.flags |= EVF_PREEXISTING;
-	info.conn = new_conn();
+		info.first = first_fin(FIRST_NONE, old);
+	}
+	info.conn = new_conn(process ? LANE_PROCESS : LANE_SOFTIRQ);
 	info.tracked = now;
 	info.since = now;
 	info.old = old;
@@ -185,14 +205,20 @@ static __always_inline u8 classify(struct sock *sk, u8 old, bool process)
 		return HOW_FAILED;
 	if (err == ECONNABORTED && process)
 		return HOW_RESET_SENT;
+	/* After we closed, data that still comes is answered with a reset, by way
+	 * of tcp_reset(): sk_err does not tell that from one received. */
+	if (is_reset_error(err) && (old == TCP_FIN_WAIT1 || old == TCP_FIN_WAIT2) &&
+	    READ(sk, sk_shutdown) & RCV_SHUTDOWN)
+		return HOW_UNKNOWN;
 	if (is_reset_error(err))
 		return HOW_RESET_RECEIVED;
 	if (err == ETIMEDOUT)
 		return HOW_TIMEOUT;
 	if (old == TCP_LAST_ACK || old == TCP_CLOSING)
 		return HOW_FIN;
-	/* without a mini-socket: the table overflowed, or TCP_LINGER2 < 0 */
-	if (old == TCP_FIN_WAIT2)
+	/* Without a mini-socket: the table overflowed, or TCP_LINGER2 < 0; but for
+	 * a close() on its way that has not orphaned the socket yet. */
+	if (old == TCP_FIN_WAIT2 && !(process && READ(sk, sk_socket) && !descriptor_is_open(sk)))
 		return HOW_UNKNOWN;
 	/* SO_LINGER 0, unread data, connect(AF_UNSPEC) */
 	if (process)
@@ -218,8 +244,10 @@ static __always_inline void finish(struct sock_info *info, struct sock *sk, u8 o
 		how = classify(sk, old, process);
 		if (process && how == HOW_RESET_SENT && !info->closer.pid) {
 			name_closer(info, sk, me, VIA_ABORT);
-			if (READ(sk, sk_err) == ECONNABORTED)
+			if (READ(sk, sk_err) == ECONNABORTED) {
 				info->via = VIA_ABORT;
+				info->flags |= EVF_KILLED;
+			}
 		}
 	}
 
@@ -260,7 +288,7 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
  * once for process context and once for softirq: the kernel drops a raw
  * tracepoint's run that interrupts the same program on the same CPU
  * (05b24ff9b2cf "bpf: Prevent bpf program recursion for raw tracepoint
- * probes", v6.2), and a close() interrupted by a packet is just that. */
+ * probes", v6.1), and a close() interrupted by a packet is just that. */
 static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool process)
 {
 	struct process_id me = {};
@@ -276,9 +304,15 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 
 	now = bpf_ktime_get_ns();
 	info = socks.lookup(&key);
+	if (info && (old == TCP_CLOSE || old == TCP_LISTEN) && new != TCP_CLOSE) {
+		/* another socket at this address: the end of the last one was missed */
+		socks.delete(&key);
+		held.delete(&key);
+		info = NULL;
+	}
 	dwell_known = info;
 	if (!info) {
-		info = track(sk, key, old, new, now);
+		info = track(sk, key, old, new, now, process);
 		if (!info)
 			return;
 	}
@@ -306,12 +340,7 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 		add_dwell(&info->dwell, old, (now - info->since) / 1000);
 	info->dwell.seen |= 1 << new;
 
-	if (new == TCP_FIN_WAIT1)
-		info->first = FIRST_LOCAL;
-	else if (new == TCP_CLOSE_WAIT)
-		info->first = FIRST_REMOTE;
-	else if (new == TCP_CLOSING)
-		info->first = FIRST_BOTH;
+	info->first = first_fin(info->first, new);
 	if (process && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK))
 		name_closer(info, sk, &me, VIA_SHUTDOWN);
 

@@ -23,6 +23,7 @@ enum event_flag {
 	EVF_TIME_WAIT = 1 << 3,	  /* EV_CLOSE: a mini-socket was born, see old */
 	EVF_UNLINKED = 1 << 4,	  /* EV_TW_END: its full socket was not seen */
 	EVF_TURNED = 1 << 5,	  /* EV_TW_END: it did reach TIME_WAIT */
+	EVF_KILLED = 1 << 6,	  /* EV_CLOSE: by tcp_abort(): the closer is no user of it */
 };
 
 enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER, ROLE_LISTENER };
@@ -101,8 +102,8 @@ struct event {
 	u8 how;
 	u8 via;
 	u8 reason;
-	u16 rearmed;
-	u32 pad;
+	u16 pad;
+	u32 rearmed;
 };
 
 #define COMM_LEN 16
@@ -138,17 +139,21 @@ struct open_socket {
 	struct endpoints ep;
 	u8 family;
 	u8 state;
-	u16 pad;
-	u32 uid;
+	u16 pad[3];
 	char comm[COMM_LEN];
 };
+
+/* In whose run a connection gets its number, see new_conn(). */
+enum lane { LANE_PROCESS, LANE_SOFTIRQ, LANE_TIMER };
 
 /* Per-CPU counters: exact even when a ring is full. */
 enum counter {
 	COUNT_CLOSES,
 	COUNT_TW_BORN,
 	COUNT_TW_ENDED,
-	COUNT_CONNS, /* also numbers the connections */
+	COUNT_CONNS_PROCESS, /* these three number the connections, by enum lane */
+	COUNT_CONNS_SOFTIRQ,
+	COUNT_CONNS_TIMER,
 	COUNT_SENT,
 	COUNT_LOST_STATE, /* ring full, by record type */
 	COUNT_LOST_CLOSE,

@@ -27,6 +27,7 @@
 #define AF_INET6 10
 #define IPPROTO_TCP 6
 
+#define RCV_SHUTDOWN 1
 #define PF_EXITING 0x00000004
 #define TIMEWAIT_LEN_SECONDS 60
 
@@ -118,6 +119,7 @@ struct sock {
 		struct sock_common __sk_common;
 		MEMBER(OFFSET_sock__sk_lock, socket_lock_t, sk_lock);
 		MEMBER(OFFSET_sock__sk_err, int, sk_err);
+		MEMBER(OFFSET_sock__sk_shutdown, u8, sk_shutdown);
 		MEMBER(OFFSET_sock__sk_protocol, u16, sk_protocol);
 		MEMBER(OFFSET_sock__sk_socket, struct socket *, sk_socket);
 		MEMBER(OFFSET_inet_sock__inet_sport, __be16, inet_sport);

@@ -16,24 +16,27 @@ BPF_RINGBUF_OUTPUT(processes, PROCESS_RING_PAGES);
 /* Updated: count().  Read: tracer/kernel/loader.py.  Never deleted. */
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 
+/* Atomic although per CPU: a packet may interrupt a program in process context,
+ * and its programs count as well. */
 static __always_inline u64 count(u32 which)
 {
 	u64 *value = counters.lookup(&which);
 
 	if (!value)
 		return 0;
-	*value += 1;
+	__sync_fetch_and_add(value, 1);
 	return *value;
 }
 
 /* A number of our own for each connection, from open to the end of TIME_WAIT:
- * the socket cookie is 0 in most (kernel.md section 5).  Below 2^53 for 8191
- * CPUs and 2^40 connections on each. */
-static __always_inline u64 new_conn(void)
+ * the socket cookie is 0 in most (kernel.md section 5).  `lane` is the caller's
+ * context: within one no number is taken while another is, so that none comes
+ * twice.  Below 2^53 for 2047 CPUs, 3 lanes and 2^40 connections in each. */
+static __always_inline u64 new_conn(u32 lane)
 {
 	u64 cpu = bpf_get_smp_processor_id();
 
-	return cpu << 40 | count(COUNT_CONNS);
+	return (cpu << 2 | lane) << 40 | count(COUNT_CONNS_PROCESS + lane);
 }
 
 static __always_inline struct event *new_event(u8 type, u64 now, u32 lost_counter)
@@ -50,8 +53,8 @@ static __always_inline struct event *new_event(u8 type, u64 now, u32 lost_counte
 	return ev;
 }
 
-/* The reader looks in by itself several times a second; between that it is
- * woken by every so many records, long before the ring is full. */
+/* The reader looks in by itself several times a second; between that each CPU
+ * wakes it by every so many of its records, before the ring is a quarter full. */
 static __always_inline void send_event(struct event *ev)
 {
 	bool wake = count(COUNT_SENT) % EVENTS_PER_WAKEUP == 0;

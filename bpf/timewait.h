@@ -18,7 +18,7 @@ struct tw_info {
 	u64 expires; /* jiffies: as last seen armed */
 	struct process_id owner;
 	struct endpoints ep;
-	u16 rearmed; /* since TIME_WAIT */
+	u32 rearmed; /* since TIME_WAIT */
 	u8 family;
 	u8 substate;   /* at birth */
 	u8 maybe_gone; /* cancelled when already due, see hooks/timer.h */
@@ -104,25 +104,39 @@ static __always_inline int link_time_wait(u32 hash, const struct endpoints *ep, 
 	return info->substate;
 }
 
+/* mod_timer() stays silent when the new expiry falls in the same wheel bucket,
+ * but it does store it.  So a stored expiry that we have not seen tells that
+ * the timer was started anew at expires - TCP_TIMEWAIT_LEN.  A FIN_WAIT2
+ * mini-socket's timer is moved by nothing but its turn to TIME_WAIT
+ * (tcp_timewait_state_process()). */
+static __always_inline void catch_up(struct tw_info *info, u64 stored, u64 now)
+{
+	u64 armed = stored - TIMEWAIT_LEN_SECONDS * KERNEL_HZ;
+
+	if (stored == info->expires)
+		return;
+	info->expires = stored;
+	if (info->turned) {
+		info->rearmed++;
+		return;
+	}
+	info->turned = now - (bpf_jiffies64() - armed) * (1000000000ULL / KERNEL_HZ);
+	if (info->turned < info->born)
+		info->turned = info->born;
+}
+
 static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw, u64 due)
 {
-	info->expires = READ(tw, tw_timer.expires);
+	u64 expires = READ(tw, tw_timer.expires);
+	bool moved = expires != info->expires; /* not just to another CPU */
+
+	info->expires = expires;
 	info->due = due;
 	info->maybe_gone = 0;
 	if (info->turned)
-		info->rearmed++;
+		info->rearmed += moved;
 	else if (READ(tw, tw_substate) == TCP_TIME_WAIT)
 		info->turned = bpf_ktime_get_ns();
-}
-
-/* When did a FIN_WAIT2 mini-socket turn to TIME_WAIT, if the timer's move was
- * not seen?  mod_timer() stays silent when the new expiry falls in the same
- * wheel bucket, but it does store it: turned = expires - TCP_TIMEWAIT_LEN. */
-static __always_inline u64 silent_turn(u64 expires, u64 now)
-{
-	u64 armed = expires - TIMEWAIT_LEN_SECONDS * KERNEL_HZ;
-
-	return now - (bpf_jiffies64() - armed) * (1000000000ULL / KERNEL_HZ);
 }
 
 static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 flags, u8 reason,
@@ -143,7 +157,7 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 	ev->flags = flags;
 	if (!info->conn && !(flags & EVF_PREEXISTING)) {
 		ev->flags |= EVF_UNLINKED;
-		ev->conn = new_conn();
+		ev->conn = new_conn(LANE_TIMER);
 	}
 	if (info->turned) {
 		ev->flags |= EVF_TURNED;
@@ -162,7 +176,6 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 	u64 now = bpf_ktime_get_ns();
 	struct tw_info info = {};
 	struct birth_key birth;
-	u64 expires;
 
 	if (!known) {
 		if (!read_time_wait(&info, tw))
@@ -172,14 +185,7 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 		return;
 	}
 	info = *known;
-	expires = READ(tw, tw_timer.expires);
-	if (!info.turned && READ(tw, tw_substate) == TCP_TIME_WAIT) {
-		info.turned = silent_turn(expires, now);
-		if (info.turned < info.born)
-			info.turned = info.born;
-	} else if (expires != info.expires) {
-		info.rearmed++; /* silently as well */
-	}
+	catch_up(&info, READ(tw, tw_timer.expires), now);
 	send_tw_end(&info, now, 0, reason, by);
 	count(COUNT_TW_ENDED);
 	if (!info.conn) {

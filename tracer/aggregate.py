@@ -25,8 +25,8 @@ HISTORY_SECONDS = 120
 _RATE_SECONDS = 10
 _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
-_MAX_ACCOUNTS = 10_000
-_MAX_PEERS = 1024
+_MAX_ACCOUNTS = 4_000
+_MAX_PEERS = 256
 MAX_PIDS = 4096
 """More processes in a row are shown as at least so many."""
 
@@ -141,11 +141,16 @@ class Account:
     time_wait_series: Series = field(default_factory=Series)
     ages: Histogram = field(default_factory=Histogram)
     peers: dict[tuple[str, int, bool], int] = field(default_factory=dict)
+    active: int = 0
+    """The second of its last event."""
     folded_into: Account | None = None
 
     def present(self) -> Account:
         """The account that now keeps this one's figures."""
-        return self.folded_into or self
+        account = self
+        while account.folded_into is not None:
+            account = account.folded_into
+        return account
 
     def close(self, event: Close, second: int) -> None:
         """Take in a close."""
@@ -312,16 +317,25 @@ class Aggregator:
             account = self._accounts.get(key)
             if account is None:
                 if len(self._accounts) >= _MAX_ACCOUNTS:
-                    account = self._others
-                else:
-                    account = self._accounts[key] = Account(key, process.comm, process.cgroup)
-                    account.note_pid(process.pid)
-                    account = self._fold(alike, account, second)
+                    self._retire(second)
+                account = self._accounts[key] = Account(key, process.comm, process.cgroup)
+                account.note_pid(process.pid)
+                account = self._fold(alike, account, second)
             elif account.name != process.comm:
                 account.name = process.comm  # exec, or a new title
         account.note_pid(process.pid)
         account.note_grade(owner.grade)
+        account.active = second
         return account
+
+    def _retire(self, second: int) -> None:
+        """Make room: the longest idle half goes into one row of others."""
+        for account in sorted(self._accounts.values(), key=lambda one: one.active)[: _MAX_ACCOUNTS // 2]:
+            self._others.merge(account, second)
+            account.folded_into = self._others
+            del self._accounts[account.key]
+        self._alike.clear()
+        self._with_cgroup.clear()
 
     def _fold(self, alike: Key, account: Account, second: int) -> Account:
         same = self._alike.setdefault(alike, [])
@@ -358,7 +372,8 @@ class Aggregator:
     def _row(self, account: Account, now_us: int) -> Row:
         second = now_us // _SECOND
         # The present second is not over: the window is whole ones and its part so far.
-        window = min((_RATE_SECONDS - 1) * _SECOND + now_us % _SECOND, now_us - self._start.ts_us)
+        elapsed = max(now_us - self._start.ts_us, _SECOND)
+        window = min((_RATE_SECONDS - 1) * _SECOND + now_us % _SECOND, elapsed)
         history = account.time_wait_series.values(second)
         closes = account.close_series.values(second)
         return Row(
@@ -396,4 +411,4 @@ def _label(account: Account) -> str:
 
 
 def _rate(series: tuple[int, ...], window_us: int) -> float:
-    return sum(series[-_RATE_SECONDS:]) * _SECOND / window_us if window_us > 0 else 0.0
+    return sum(series[-_RATE_SECONDS:]) * _SECOND / window_us

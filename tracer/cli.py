@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,16 @@ from tracer.kernel import netns
 from tracer.kernel.loader import ProgramStats, require_privilege
 from tracer.live import LiveRun, Plan, Publish
 from tracer.model import End
-from tracer.output import Output
+from tracer.output import Output, abandon_stdout, fill_standard_streams
 from tracer.record import STDOUT, TraceFile
 from tracer.table import render
 
 _TUI_INTERVAL_S = 0.5
 _TABLE_INTERVAL_S = 2.0
+_PATIENCE_S = 5.0
+"""What a command gets to end in after SIGTERM."""
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _OVERVIEW = """\
 usage: twtrace [OPTIONS]            who holds these TIME_WAITs, live
@@ -65,21 +70,34 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
+    """One command's options; what is wrong with them is an error like any other."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see `{self.prog} --help`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    fill_standard_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
     except TwtraceError as error:
         return report(error)
+    except KeyboardInterrupt:  # before there was anything to stop
+        return ExitCode.INTERRUPTED_TWICE
     except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        abandon_stdout()
         return ExitCode.OK
+    except OSError as error:
+        abandon_stdout()
+        return report(
+            TwtraceError(
+                f"cannot write to standard output: {error.strerror}", "free space, or redirect it elsewhere"
+            )
+        )
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -108,8 +126,9 @@ def _demo(arguments: list[str]) -> int:
     options = _live_parser("demo").parse_args(arguments)
     require_privilege()
     demo = Demo()
-    demo.start()
     try:
+        demo.start()
+        options.netns = options.netns or str(demo.netns)
         return _show(options, ("twtrace", "demo", *arguments), on_attached=demo.go)
     finally:
         demo.stop()
@@ -125,13 +144,15 @@ def _show(
         from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
 
         run = LiveRun(plan, on_attached=on_attached)
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in _STOPPING[1:]:  # the screen reads Ctrl-C as a key
             signal.signal(number, lambda *_: run.stop())
         run_app(run)
     else:
         output = Output(options.color)
         run = LiveRun(plan, on_attached=on_attached, is_over=output.reader_is_gone)
         _run_until_signal(run, lambda snapshot: output.write(render(snapshot, color=output.color)))
+        if output.reader_is_gone():
+            return ExitCode.OK
     return _finish(run, options)
 
 
@@ -153,6 +174,8 @@ def _record(arguments: list[str]) -> int:
     if path.endswith((".gz", ".zst")):
         parser.error("compressed traces are not in this version yet: write plain .ndjson and compress it")
     plan = _plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
+    if command and not shutil.which(command[0]):
+        raise UsageError(f"cannot run {command[0]}: not found", "give a command that exists after --")
     require_privilege()
     trace = TraceFile(path)
     child = _Child(command, quiet_stdout=path == STDOUT) if command else None
@@ -164,14 +187,14 @@ def _record(arguments: list[str]) -> int:
             on_attached=child.start if child else None,
             is_over=child.is_over if child else output.reader_is_gone if path == STDOUT else None,
         )
-        _run_until_signal(run, None)
+        _run_until_signal(run, None, child)
     finally:
         trace.close()
         status = child.finish() if child else None
-    if not options.quiet and run.end:
-        say(_summary(run.end, path))
-    outcome = _finish(run, options)
-    return status if status is not None and outcome == ExitCode.OK else outcome
+    outcome = _finish(run, options, path)
+    if outcome != ExitCode.OK or run.stopped:
+        return outcome
+    return status or ExitCode.OK
 
 
 def _doctor(arguments: list[str]) -> int:
@@ -213,33 +236,46 @@ class _Child:
         """Has it ended?"""
         return self._process is not None and self._process.poll() is not None
 
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
     def finish(self) -> int | None:
         """Its status as a shell gives it; None if we ended it, or it never began."""
         if self._process is None:
             return None
         if self._process.poll() is None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             return None
         code = self._process.returncode
         return code if code >= 0 else 128 - code
 
 
-def _run_until_signal(run: LiveRun, publish: Publish | None) -> None:
+def _run_until_signal(run: LiveRun, publish: Publish | None, child: _Child | None = None) -> None:
     def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, second)
-        signal.signal(signal.SIGTERM, second)
+        for number in _STOPPING:
+            signal.signal(number, second)
         run.stop()
 
     def second(_number: int, _frame: FrameType | None) -> None:
+        if child:
+            child.kill()
         os._exit(ExitCode.INTERRUPTED_TWICE)
 
-    signal.signal(signal.SIGINT, first)
-    signal.signal(signal.SIGTERM, first)
+    for number in _STOPPING:
+        signal.signal(number, first)
     run.run(publish)
 
 
-def _finish(run: LiveRun, options: argparse.Namespace) -> int:
+def _finish(run: LiveRun, options: argparse.Namespace, path: str | None = None) -> int:
+    if run.end and not options.quiet:
+        say(_summary(run.end, path))
     lost = run.end.lost if run.end else {}
     for what, count in lost.items():
         say(f"warning: lost {count} {what}")
@@ -250,20 +286,20 @@ def _finish(run: LiveRun, options: argparse.Namespace) -> int:
 
 
 def _account(program: ProgramStats) -> str:
-    if not program.runs:
-        return f"{program.name}: no run counted (the kernel counts with sysctl kernel.bpf_stats_enabled=1)"
-    each = program.run_time_ns // program.runs
-    return f"{program.name}: {program.runs} runs, {each} ns each, {program.missed} missed"
+    cost = "runs not counted (sysctl kernel.bpf_stats_enabled is 0)"
+    if program.runs:
+        cost = f"{program.runs} runs, {program.run_time_ns // program.runs} ns each"
+    return f"{program.name}: {cost}, {program.missed} missed"
 
 
-def _summary(end: End, path: str) -> str:
+def _summary(end: End, path: str | None) -> str:
     totals = end.totals
     ended = ", ".join(f"{count} {reason}" for reason, count in sorted(totals.ended.items())) or "none"
     return (
         f"{totals.lines.get('close', 0)} closes; TIME_WAIT: {totals.born} born"
         f" + {totals.preexisting} before, ended: {ended}, {totals.remaining} still there;"
         f" lost {sum(end.lost.values())}; in {end.duration_us / 1e6:.1f} s"
-        + ("" if path == STDOUT else f" → {path}")
+        + (f" → {path}" if path and path != STDOUT else "")
     )
 
 
@@ -293,7 +329,7 @@ def _live_parser(command: str) -> argparse.ArgumentParser:
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog=f"twtrace {command}" if command != "live" else "twtrace",
+        prog=f"twtrace {command}",
         description=description,
         epilog=_EXAMPLES[command],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -309,13 +345,17 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument("-p", "--pid", type=_number, action="append", default=[], metavar="PID")
     wanted.add_argument(
-        "-C", "--comm", action="append", default=[], metavar="COMM", help="process name, as ps -C"
+        "-C", "--comm", type=_comm, action="append", default=[], metavar="COMM", help="process name, as ps -C"
     )
     wanted.add_argument("-u", "--uid", type=_number, action="append", default=[], metavar="UID")
     wanted.add_argument("--cgroup", action="append", default=[], metavar="PATH", help="and those below it")
     wanted.add_argument("-N", "--netns", metavar="NAME|PATH|INODE", help="network namespace")
-    wanted.add_argument("-L", "--local", type=_ports, default=(), metavar="PORT[,PORT]", help="local port")
-    wanted.add_argument("-D", "--remote", type=_ports, default=(), metavar="PORT[,PORT]", help="remote port")
+    wanted.add_argument(
+        "-L", "--local", type=_ports, action="extend", default=[], metavar="PORT[,PORT]", help="local port"
+    )
+    wanted.add_argument(
+        "-D", "--remote", type=_ports, action="extend", default=[], metavar="PORT[,PORT]", help="remote port"
+    )
     family = wanted.add_mutually_exclusive_group()
     family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4, mapped addresses too")
     family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6")
@@ -323,7 +363,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     common.add_argument(
         "-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C"
     )
-    common.add_argument("-i", "--interval", type=seconds, metavar="TIME", help="between two views, 500ms")
+    common.add_argument(
+        "-i", "--interval", type=seconds, metavar="TIME", help="between two views (screen 500ms, table 2s)"
+    )
     common.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
     )
@@ -341,6 +383,15 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="no summary")
     volume.add_argument("-v", "--verbose", action="store_true", help="the kernel's account of the programs")
+
+
+_MAX_COMM = 15  # TASK_COMM_LEN less its end
+
+
+def _comm(text: str) -> str:
+    if not 0 < len(os.fsencode(text)) <= _MAX_COMM:
+        raise argparse.ArgumentTypeError(f"{text!r}: the kernel keeps the first {_MAX_COMM} bytes of a name")
+    return text
 
 
 def _number(text: str) -> int:

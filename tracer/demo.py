@@ -1,4 +1,4 @@
-"""A small workload on loopback: processes that do what their names say.
+"""A small workload on loopback of its own: processes that do what their names say.
 
 Each habit of closing is shown by one process against a peer that leaves the
 closing to it. Everything ends with the parent (PR_SET_PDEATHSIG).
@@ -7,6 +7,7 @@ closing to it. Everything ends with the parent (PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import ctypes as ct
+import fcntl
 import os
 import signal
 import socket
@@ -17,7 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from tracer.errors import NotPermittedError
+
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 _MAX_LEAKED = 100
 
 
@@ -77,8 +82,10 @@ def _client_that_exits(port: int, _finish: Callable[[socket.socket], None]) -> N
     # A process of its own for each connection, which ends without close().
     child = os.fork()
     if not child:
-        _connect(port).detach()
-        os._exit(0)
+        try:
+            _connect(port).detach()
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
 
 
@@ -107,36 +114,59 @@ PAIRS = (
 
 
 class Demo:
-    """The workload's processes, from start() to stop()."""
+    """The workload's processes, from start() to stop(), in a network namespace of their own."""
 
     def __init__(self) -> None:
         self._children: list[int] = []
         self._gate_read, self._gate = os.pipe()
+        self.netns = 0
+        """Inode number of the namespace, after start()."""
 
     def start(self) -> None:
         """Start all processes; they wait for go()."""
-        for pair in PAIRS:
-            listener = socket.socket()
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(64)
-            port = listener.getsockname()[1]
-            self._fork(pair.server, partial(_serve, listener, pair.server_finish))
-            listener.close()
-            self._fork(pair.client, partial(_repeat, pair, port))
+        ready_read, ready = os.pipe()
+        self._fork("twtrace-demo", partial(self._start_pairs, ready))
+        os.close(ready)
         os.close(self._gate_read)
+        started = os.read(ready_read, 1)
+        os.close(ready_read)
+        if not started:
+            raise NotPermittedError(
+                "the demo could not make a network namespace for itself",
+                "it needs root (CAP_SYS_ADMIN): run it with sudo",
+            )
+        self.netns = os.stat(f"/proc/{self._children[0]}/ns/net").st_ino
 
     def go(self) -> None:
         """Let them begin."""
         os.close(self._gate)
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all of them: they are one process group."""
         for child in self._children:
             with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        for child in self._children:
+                os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
         self._children.clear()
+
+    def _start_pairs(self, ready: int) -> None:
+        os.close(self._gate)
+        os.setpgid(0, 0)
+        _enter_new_namespace()
+        for pair in PAIRS:
+            listener = socket.socket()
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(64)
+            port = listener.getsockname()[1]
+            self._fork(pair.server, partial(self._when_open, partial(_serve, listener, pair.server_finish)))
+            self._fork(pair.client, partial(self._when_open, partial(_repeat, pair, port)))
+            listener.close()
+        os.write(ready, b"r")
+        signal.pause()
+
+    def _when_open(self, work: Callable[[], None]) -> None:
+        os.read(self._gate_read, 1)  # ends when the last writer has closed: go()
+        work()
 
     def _fork(self, comm: str, work: Callable[[], None]) -> None:
         child = os.fork()
@@ -146,11 +176,18 @@ class Demo:
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tracer
             _name(comm)
-            os.close(self._gate)
-            os.read(self._gate_read, 1)
             work()
         finally:
             os._exit(0)
+
+
+def _enter_new_namespace() -> None:
+    libc = ct.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET):
+        raise OSError(ct.get_errno(), "unshare")
+    with socket.socket() as any_socket:
+        request = struct.pack("16sH14x", b"lo", _IFF_UP)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def _repeat(pair: Pair, port: int) -> None:

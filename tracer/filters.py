@@ -68,4 +68,4 @@ class Filters:
 
 
 def _inside(cgroup: str | None, path: str) -> bool:
-    return cgroup is not None and (cgroup + "/").startswith(path.rstrip("/") + "/")
+    return f"{cgroup or ''}/".startswith(path.rstrip("/") + "/")

@@ -62,6 +62,11 @@ class LiveRun:
         """Ask for the end: drain, write the last line, return."""
         self._stop.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Was it asked to end?"""
+        return self._stop.is_set()
+
     def run(self, publish: Publish | None = None) -> None:
         """Run to the end; `publish` gets a Snapshot every interval and at the end.
 
@@ -73,7 +78,7 @@ class LiveRun:
         )
         try:
             start = source.start(plan.argv)
-            aggregator = Aggregator(start, plan.filters.describe())
+            aggregator = Aggregator(start, plan.filters.describe()) if publish else None
             older = source.preexisting()
             # Written last: whoever sees it knows that all later events will be seen.
             if self._trace:
@@ -87,7 +92,7 @@ class LiveRun:
                 now = source.now_us()
                 if now >= next_tick:
                     self._take(source.lost(), aggregator)
-                    if publish:
+                    if publish and aggregator:
                         publish(aggregator.snapshot(now))
                     next_tick = now + int(plan.interval_s * 1e6)
                 if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
@@ -96,7 +101,7 @@ class LiveRun:
                 self._take(source.read(), aggregator)
             self._take(source.stop(), aggregator)
             now = source.now_us()
-            if publish:
+            if publish and aggregator:
                 publish(aggregator.snapshot(now))
             self.end, line = self._encoder.end(now, now - start.ts_us, source.totals())
             if self._trace:
@@ -105,7 +110,7 @@ class LiveRun:
         finally:
             source.close()
 
-    def _take(self, events: list[Event], aggregator: Aggregator) -> None:
+    def _take(self, events: list[Event], aggregator: Aggregator | None) -> None:
         if not events:
             return
         passes = self._plan.filters
@@ -117,4 +122,5 @@ class LiveRun:
         lines = [self._encoder.event(event) for event in wanted]
         if self._trace and lines:
             self._trace.write(lines)
-        aggregator.add(wanted)
+        if aggregator:
+            aggregator.add(wanted)

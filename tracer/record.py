@@ -177,7 +177,7 @@ class TraceFile:
         except BrokenPipeError:
             raise
         except OSError as error:
-            self._cut_at_whole_line(bytes(data[:written]))
+            self._whole += self._cut_at_whole_line(bytes(data[:written]))
             raise TwtraceError(
                 f"cannot write {self.path}: {error.strerror}",
                 "free space or give -o FILE on another file system; the lines before are readable"
@@ -187,18 +187,18 @@ class TraceFile:
         self._whole += len(data)
 
     def close(self) -> None:
-        """Close; standard output stays open."""
-        if self.path != STDOUT:
-            os.close(self._fd)
+        """Close; standard output stays open, a file of nothing goes again."""
+        if self.path == STDOUT:
+            return
+        os.close(self._fd)
+        if self._is_regular and not self._whole:
+            os.unlink(self.path)
 
-    @property
-    def fd(self) -> int:
-        """The descriptor behind it."""
-        return self._fd
-
-    def _cut_at_whole_line(self, written: bytes) -> None:
+    def _cut_at_whole_line(self, written: bytes) -> int:
+        whole = written.rfind(b"\n") + 1
         if self._is_regular:
-            os.ftruncate(self._fd, self._whole + written.rfind(b"\n") + 1)
+            os.ftruncate(self._fd, self._whole + whole)
+        return whole
 
 
 def _create(path: str) -> int:

@@ -32,15 +32,18 @@ BPF_PERCPU_ARRAY(rearming, u64, 1);
 
 enum cause {
 	CAUSE_REARMED = 0x100, /* or an enum reason */
-	CAUSE_BORN = 0x101,
+	CAUSE_EXPIRING = 0x101,
 };
 
 /* What one return address says, 0 if nothing.  The loader gives the range of
  * each symbol, an empty one where the kernel has no such symbol. */
 static __always_inline int cause_of_frame(u64 ip)
 {
-	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer))
+	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer) ||
+	    WITHIN(ip, timers_dead_cpu))
 		return CAUSE_REARMED;
+	if (WITHIN(ip, run_timer_softirq))
+		return CAUSE_EXPIRING;
 	if (WITHIN(ip, tcp_timewait_state_process))
 		return REASON_RESET;
 	if (WITHIN(ip, __inet_hash_connect) || WITHIN(ip, __inet_check_established) ||
@@ -104,7 +107,7 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 	if (!tw)
 		return;
 #ifdef HAVE_BUCKET_EXPIRY
-	/* 6.8 "tracing/timers: Enhance timer_start trace event" (v6.8) */
+	/* since v6.8; before, the tracepoint passes (timer, expires, flags) */
 	due = ctx->args[1];
 #else
 	due = READ(tw, tw_timer.expires);
@@ -135,24 +138,26 @@ static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)
 	struct process_id by = {};
 	struct tw_info *info;
 	u64 key = (u64)tw;
-	u64 *slot, due;
+	u64 *slot;
 	u32 zero = 0;
 	int cause;
 
 	if (!tw || !netns_passes(netns_of(&tw->__tw_common)))
 		return;
 	info = tws.lookup(&key);
-	due = info ? info->due : READ(tw, tw_timer.expires);
-	if ((s64)(bpf_jiffies64() - due) >= 0) {
+	if (info && (s64)(bpf_jiffies64() - info->due) >= 0) {
 		/* The wheel is about to fire and timer_expire_entry to tell; only
 		 * an end in these few milliseconds has to wait for the next use
 		 * of this memory. */
-		if (info)
-			info->maybe_gone = 1;
+		info->maybe_gone = 1;
 		return;
 	}
 	cause = cancel_cause(ctx);
+	if (cause == CAUSE_EXPIRING)
+		return;
 	if (cause == CAUSE_REARMED) {
+		if (info) /* before mod_timer() stores the new one */
+			catch_up(info, READ(tw, tw_timer.expires), bpf_ktime_get_ns());
 		slot = rearming.lookup(&zero);
 		if (slot)
 			*slot = key;

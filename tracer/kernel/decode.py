@@ -31,7 +31,7 @@ HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
 _RING_RECORD = struct.Struct("=8x" + EVENT_RECORD.format[1:])
 
 _EV_STATE, _EV_CLOSE, _EV_TW_END = 1, 2, 3
-_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _UNLINKED, _TURNED = (1 << bit for bit in range(6))
+_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _UNLINKED, _TURNED, _KILLED = (1 << bit for bit in range(7))
 
 ROLES = ("unknown", "client", "server", "unknown")
 FIRSTS = ("none", "local", "remote", "both")
@@ -88,8 +88,8 @@ class _Record(NamedTuple):
     how: int
     via: int
     reason: int
-    rearmed: int
     pad: int
+    rearmed: int
 
 
 _DWELL_FIELDS = tuple(
@@ -143,7 +143,8 @@ class Decoder:
             ends = ends._replace(conn=self._older.get(ends[1:], conn))
         owner = self._processes.certain(pid, start)
         if owner is UNKNOWN_OWNER:
-            owner = self._open_sockets.owner_of(ends, ROLES[role])
+            opened_us = 0 if flags & _PREEXISTING else since // 1000 + self._offset_us
+            owner = self._open_sockets.owner_of(ends, ROLES[role], opened_us)
         return Held(since // 1000 + self._offset_us, ends, owner, STATES[state], preexisting=False)
 
     def _full_socket(self, ts_us: int, record: _Record) -> list[Event]:
@@ -155,17 +156,21 @@ class Decoder:
         opener = self._processes.certain(record.opener_pid, record.opener_start)
         closer = self._processes.certain(record.closer_pid, record.closer_start)
         if opener is UNKNOWN_OWNER:
-            opener = self._open_sockets.owner_of(ends, role)
-        owner = opener if closer is UNKNOWN_OWNER else closer
+            # What a state record's span says is not the age.
+            age_us = record.span_us if record.type == _EV_CLOSE else 0
+            opener = self._open_sockets.owner_of(ends, role, 0 if preexisting else ts_us - age_us)
+        owner = opener if closer is UNKNOWN_OWNER or record.flags & _KILLED else closer
         if record.type == _EV_STATE:
             dwell_us = record.span_us if record.flags & _DWELL else None
             context = "process" if record.flags & _PROCESS else "softirq"
             return [State(ts_us, ends, owner, STATES[record.old], STATES[record.new], dwell_us, context)]
-        if preexisting:
-            self._older.pop(ends[1:], None)
-            if self._open_sockets.is_listening(ends):
-                role = "server"
         followed = bool(record.flags & _TIME_WAIT)
+        told = self._older.pop(ends[1:], None)
+        if preexisting and self._open_sockets.is_listening(ends):
+            role = "server"
+        elif told and followed and not preexisting:
+            # Born while we attached: it was in the socket dump, its birth has been told.
+            ends = ends._replace(conn=told)
         close = Close(
             ts_us,
             ends,
@@ -186,6 +191,8 @@ class Decoder:
             self._inferred[record.conn] = owner
         if ends.conn != record.conn:
             self._renumbered[record.conn] = ends.conn
+        if told and not preexisting:
+            return [close]
         return [close, TimeWait(ts_us, ends, owner, STATES[record.old], preexisting=False)]
 
     def _time_wait_end(self, ts_us: int, record: _Record) -> list[Event]:
@@ -196,11 +203,12 @@ class Decoder:
         ends = _endpoints(record)
         substate = STATES[record.old]
         before: list[Event] = []
-        if preexisting:
-            known = self._older.pop(ends[1:], None)
-            ends = ends._replace(conn=known or self._new_conn())
-            if known is None:
-                before = [TimeWait(ts_us, ends, owner, substate, preexisting=True)]
+        told = self._older.pop(ends[1:], None) if preexisting or record.flags & _UNLINKED else None
+        if told:
+            ends = ends._replace(conn=told)
+        elif preexisting:
+            ends = ends._replace(conn=self._new_conn())
+            before = [TimeWait(ts_us, ends, owner, substate, preexisting=True)]
         elif self._renumbered:
             ends = ends._replace(conn=self._renumbered.pop(record.conn, record.conn))
         end = TimeWaitEnd(
@@ -214,7 +222,7 @@ class Decoder:
             record.rearmed,
             preexisting,
         )
-        if record.flags & _UNLINKED:
+        if record.flags & _UNLINKED and not told:
             born_us = ts_us - record.fin_wait2 - (end.lifetime_us or 0)
             before = [TimeWait(born_us, ends, owner, substate, preexisting=False)]
         return [*before, end]

@@ -14,49 +14,52 @@ SETTLED_US = 1_000_000
 """A socket half-closed for less is in the ordinary course of closing."""
 
 _BATCH = 4096
-_SCAN_SHARE = 50
-"""Scanning takes at most one part in this many of our time, however much hangs."""
+_LOOK_SHARE = 50
+"""Looking takes at most one part in this many of our time, however much hangs."""
 
 
 class HeldSockets:
-    """Reports each socket once it has been half-closed for a second, and when it no longer is."""
+    """Tells of each socket once it has been half-closed for a second, and when the process let go."""
 
     def __init__(self, read_map: Callable[[], Iterator[bytes]], decoder: Decoder) -> None:
         self._read_map = read_map
         self._decoder = decoder
-        self._reported: dict[int, Held] = {}
-        self._next_scan = 0.0
+        self._told: dict[int, Held] = {}
+        self._next_look = 0.0
 
-    def add(self, events: list[Event], now_us: int) -> list[Event]:
-        """`events` and what has settled by `now_us`; call it often, it looks once a second."""
-        if self._reported:
-            for event in events:
-                if isinstance(event, Close):
-                    self._reported.pop(event.ends.conn, None)
+    def look(self) -> dict[int, Held] | None:
+        """Those that are half-closed now, by number; None if it is too early for another look.
+
+        To be called before the events are read that `tell()` gets: then a socket
+        that is not in the map any more has its `close` among them, if it has one.
+        """
         started = time.monotonic()
-        if started < self._next_scan:
-            return events
-        found = self._scan(now_us)
+        if started < self._next_look:
+            return None
+        found = {held.ends.conn: held for held in map(self._decoder.held, self._read_map())}
         elapsed = time.monotonic() - started
-        self._next_scan = started + max(1.0, elapsed * _SCAN_SHARE)
-        return [*events, *found]
+        self._next_look = started + max(1.0, elapsed * _LOOK_SHARE)
+        return found
 
-    def _scan(self, now_us: int) -> list[Event]:
-        present: dict[int, Held] = {}
-        news: list[Event] = []
-        for record in self._read_map():
-            held = self._decoder.held(record)
-            conn = held.ends.conn
-            if now_us - held.ts_us < SETTLED_US:
-                continue
-            if conn not in self._reported:
-                news.append(held)
-            present[conn] = held
-        for conn, held in self._reported.items():
-            if conn not in present:
-                # Closed by the process but not acknowledged by the peer yet.
-                news.append(held._replace(ts_us=now_us, state="LAST_ACK"))
-        self._reported = present
+    def tell(self, found: dict[int, Held] | None, events: list[Event], now_us: int) -> list[Event]:
+        """What has settled, and what the process has closed since but the peer not acknowledged."""
+        closed = {event.ends.conn for event in events if isinstance(event, Close)}
+        for conn in closed & self._told.keys():
+            del self._told[conn]
+        if found is None:
+            return []
+        settled = {
+            conn: held
+            for conn, held in found.items()
+            if now_us - held.ts_us >= SETTLED_US and conn not in closed
+        }
+        news: list[Event] = [held for conn, held in settled.items() if conn not in self._told]
+        news += [
+            held._replace(ts_us=now_us, state="LAST_ACK")
+            for conn, held in self._told.items()
+            if conn not in found and held.state == "CLOSE_WAIT"
+        ]
+        self._told = settled
         return news
 
 

@@ -38,7 +38,7 @@ _LAYOUT = {
     ),
     "socket": ("file", "sk"),
     "socket_lock_t": ("owned",),
-    "sock": ("sk_lock", "sk_err", "sk_protocol", "sk_socket"),
+    "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
     "inet_sock": ("inet_sport",),
     "timer_list": ("expires", "function"),
     "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
@@ -55,6 +55,8 @@ _STACK_SYMBOLS = (
     "mod_timer",
     "mod_timer_pending",
     "__mod_timer",
+    "timers_dead_cpu",
+    "run_timer_softirq",
     "tcp_time_wait",
     "tcp_timewait_state_process",
     "tcp_v4_rcv",
@@ -91,15 +93,17 @@ class Counter(IntEnum):
     CLOSES = 0
     TW_BORN = 1
     TW_ENDED = 2
-    CONNS = 3
-    SENT = 4
-    LOST_STATE = 5
-    LOST_CLOSE = 6
-    LOST_TW_END = 7
-    LOST_PROCESS = 8
-    LOST_SOCKS = 9
-    LOST_TWS = 10
-    LOST_HELD = 11
+    CONNS_PROCESS = 3
+    CONNS_SOFTIRQ = 4
+    CONNS_TIMER = 5
+    SENT = 6
+    LOST_STATE = 7
+    LOST_CLOSE = 8
+    LOST_TW_END = 9
+    LOST_PROCESS = 10
+    LOST_SOCKS = 11
+    LOST_TWS = 12
+    LOST_HELD = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def source_folder() -> Path:
 
 
 _BPF_F_NO_PREALLOC = 1
+_PROG_TYPE_TRACING = 26
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
 
 _LOCAL_INCLUDE = re.compile(r'^#include "([\w/.]+)"$', re.MULTILINE)
@@ -221,8 +226,15 @@ class LoadedPrograms:
         self._links: list[int] = []
         self._programs: dict[str, int] = {}
         try:
-            for tracepoint, program, needed in _ATTACHMENTS:
-                self._attach(tracepoint, program, needed)
+            # All are loaded before the first is attached: what happens between
+            # the first and the last is seen by some only.
+            ready = [
+                (tracepoint, self._load(program))
+                for tracepoint, program, needed in _ATTACHMENTS
+                if self._has(tracepoint, needed)
+            ]
+            for tracepoint, fd in ready:
+                self._attach(tracepoint, fd)
         except BaseException:
             self.close()
             raise
@@ -241,24 +253,24 @@ class LoadedPrograms:
         """The kernel's account of every program."""
         return tuple(self._program_stats(name, fd) for name, fd in self._programs.items())
 
-    def open_sockets(self) -> Iterator[bytes]:
+    def open_sockets(self) -> Iterator[bytes] | None:
         """`struct open_socket` of every TCP socket in a process's files.
 
-        Nothing, not an error, where the kernel has no such iterator
-        (bpf_sock_from_file came with 5.11); the caller then reads /proc.
+        None where the kernel has no such iterator (bpf_sock_from_file came with
+        5.11); the caller then reads /proc.
         """
-        name = b"bpf_iter__task_file"
         try:
-            program = self._bpf.load_func(name, 26)  # BPF_PROG_TYPE_TRACING
+            program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
         except Exception:  # BCC raises nothing narrower  # noqa: BLE001
-            return
-        attach, create = self._lib.bcc_iter_attach, self._lib.bcc_iter_create
+            return None
+        attach = self._lib.bcc_iter_attach
         attach.argtypes = [ct.c_int, ct.c_void_p, ct.c_uint]
         link = attach(program.fd, None, 0)
-        if link < 0:
-            return
+        return None if link < 0 else self._iterate(link)
+
+    def _iterate(self, link: int) -> Iterator[bytes]:
         try:
-            with os.fdopen(create(link), "rb", buffering=0) as file:
+            with os.fdopen(self._lib.bcc_iter_create(link), "rb", buffering=0) as file:
                 pending = b""
                 while chunk := file.read(1 << 16):
                     pending += chunk
@@ -281,21 +293,27 @@ class LoadedPrograms:
         self.detach()
         self._bpf.cleanup()
 
-    def _attach(self, tracepoint: str, program: str, needed: bool) -> None:
-        if tracepoint not in self._tracepoints:
-            if needed:
-                raise KernelLacksError(
-                    f"this kernel has no tracepoint {tracepoint}",
-                    "use Linux 5.10 or later, built with tracepoints; `twtrace doctor` lists them",
-                )
-            return
+    def _has(self, tracepoint: str, needed: bool) -> bool:
+        there = tracepoint in self._tracepoints
+        if needed and not there:
+            raise KernelLacksError(
+                f"this kernel has no tracepoint {tracepoint}",
+                "use Linux 5.10 or later, built with tracepoints; `twtrace doctor` lists them",
+            )
+        return there
+
+    def _load(self, program: str) -> int:
         try:
-            fd = self._bpf.load_func(program.encode(), self._bpf.RAW_TRACEPOINT).fd
+            fd: int = self._bpf.load_func(program.encode(), self._bpf.RAW_TRACEPOINT).fd
         except Exception as error:  # BCC raises nothing narrower
             raise KernelLacksError(
                 f"the kernel refuses the eBPF program {program}: {error}",
                 "see the verifier's messages above; `twtrace doctor` says what this kernel allows",
             ) from error
+        self._programs[program] = fd
+        return fd
+
+    def _attach(self, tracepoint: str, fd: int) -> None:
         link = self._lib.bpf_attach_raw_tracepoint(fd, tracepoint.encode())
         if link < 0:
             raise KernelLacksError(
@@ -303,7 +321,6 @@ class LoadedPrograms:
                 "`twtrace doctor` says what this kernel and user allow",
             )
         self._links.append(link)
-        self._programs[program] = fd
 
     def _program_stats(self, name: str, fd: int) -> ProgramStats:
         info = _ProgramInfo()
@@ -332,7 +349,7 @@ def import_bcc() -> ModuleType:
     try:
         return import_module("bcc")
     except ImportError as error:
-        raise TwtraceError(
+        raise KernelLacksError(
             "BCC's Python bindings cannot be imported",
             "install python3-bpfcc, and make the virtual environment from /usr/bin/python3 "
             "with --system-site-packages (`make` does both)",
@@ -360,7 +377,8 @@ def _layout_flags(types: KernelTypes) -> Iterator[str]:
 def _option_flags(options: LoadOptions) -> Iterator[str]:
     ring_bytes = options.ring_mib << 20
     yield f"-DEVENT_RING_PAGES={ring_bytes // 4096}"
-    yield f"-DEVENTS_PER_WAKEUP={ring_bytes // EVENT_STRIDE // 16}"
+    # Counted by each CPU for itself; together they wake us before a quarter is full.
+    yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
     yield "-DPROCESS_RING_PAGES=256"
     yield f"-DMAX_SOCKS={options.max_socks}"
     yield f"-DMAX_TWS={options.max_tws}"

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import os
 import struct
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from tracer.errors import NotPermittedError
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.addresses import address
-from tracer.kernel.processes import Processes, decode_comm
-from tracer.kernel.procfs import start_ns_of
+from tracer.kernel.processes import Processes
+from tracer.kernel.procfs import decode_comm, is_same_process, start_ns_of
 from tracer.model import STATES, UNKNOWN_OWNER, Endpoints, Owner
 
-OPEN_SOCKET_RECORD = struct.Struct("=QI4x16s16sHHIBBHI16s")
+OPEN_SOCKET_RECORD = struct.Struct("=QI4x16s16sHHIBB6x16s")
 """`struct open_socket` of bpf/events.h."""
 
-_RESCAN_AFTER_S = 2.0
+_RESCAN_AFTER_US = 2_000_000
+_SCAN_SHARE = 50
+"""Looking takes at most one part in this many of our time."""
 _OPEN_STATES = frozenset(
     {"ESTABLISHED", "SYN_SENT", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING"}
 )
@@ -45,6 +47,9 @@ class OpenSocket(NamedTuple):
     dport: int
 
 
+_ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+
 class OpenSockets:
     """The last look through all open files, and a new one when it has no answer."""
 
@@ -52,28 +57,24 @@ class OpenSockets:
         self,
         scan: Callable[[], Iterable[OpenSocket]],
         processes: Processes,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        now_us: Callable[[], int],
     ) -> None:
         self._scan = scan
         self._processes = processes
-        self._clock = clock
-        self._scanned_at = -_RESCAN_AFTER_S
+        self._now_us = now_us
+        self._scanned_us = 0
+        self._next_scan_us = 0
         self._holders: dict[Tuple, OpenSocket] = {}
-        self._listeners: dict[tuple[int, int], OpenSocket] = {}
+        self._listeners: dict[tuple[int, int], list[OpenSocket]] = {}
 
     def rescan(self) -> list[OpenSocket]:
         """Look through all open files; returns one holder of each socket found."""
-        self._scanned_at = self._clock()
+        self._scanned_us = self._now_us()
         holders: dict[Tuple, OpenSocket] = {}
-        listeners: dict[tuple[int, int], OpenSocket] = {}
+        listeners: dict[tuple[int, int], list[OpenSocket]] = {}
         for found in self._scan():
             if found.state == "LISTEN":
-                # Of a master and its workers the one that started first.
-                key = (found.netns, found.sport)
-                known = listeners.get(key)
-                if known is None or found.start_ns < known.start_ns:
-                    listeners[key] = found
+                listeners.setdefault((found.netns, found.sport), []).append(found)
             else:
                 # Of a parent and its child the child.
                 ends = (found.netns, found.saddr, found.sport, found.daddr, found.dport)
@@ -81,35 +82,51 @@ class OpenSockets:
                 if held is None or found.start_ns > held.start_ns:
                     holders[ends] = found
         self._holders, self._listeners = holders, listeners
+        now_us = self._now_us()
+        elapsed = now_us - self._scanned_us
+        self._next_scan_us = now_us + max(_RESCAN_AFTER_US, elapsed * _SCAN_SHARE)
         return list(holders.values())
 
-    def owner_of(self, ends: Endpoints, role: str) -> Owner:
-        """Who holds it, else who listens on its port if it is a server's; or unknown."""
-        found = self._look_up(ends, role)
-        if found is None and self._clock() - self._scanned_at >= _RESCAN_AFTER_S:
+    def owner_of(self, ends: Endpoints, role: str, opened_us: int) -> Owner:
+        """Who holds it, else who listens on its port if it may be a server's; or unknown.
+
+        `opened_us`: since when there has been this connection; 0 if it is older
+        than the trace.
+        """
+        found = self._look_up(ends, role, opened_us)
+        if found is None and self._now_us() >= self._next_scan_us:
             self.rescan()
-            found = self._look_up(ends, role)
+            found = self._look_up(ends, role, opened_us)
         if found is None:
             return UNKNOWN_OWNER
         return self._processes.inferred(found.pid, found.start_ns, found.comm)
 
     def is_listening(self, ends: Endpoints) -> bool:
         """Was its local port a listening one at the last look?"""
-        return (ends.netns, ends.sport) in self._listeners
+        return self._listener(ends) is not None
 
-    def _look_up(self, ends: Endpoints, role: str) -> OpenSocket | None:
+    def _look_up(self, ends: Endpoints, role: str, opened_us: int) -> OpenSocket | None:
         holder = self._holders.get((ends.netns, ends.saddr, ends.sport, ends.daddr, ends.dport))
-        if holder is None and role != "client":
-            return self._listeners.get((ends.netns, ends.sport))
-        return holder
+        # Those four may have been another's before.
+        if holder is not None and self._scanned_us >= opened_us:
+            return holder
+        listener = None if role == "client" else self._listener(ends)
+        if listener is not None and is_same_process(listener.pid, listener.start_ns):
+            return listener
+        return None
+
+    def _listener(self, ends: Endpoints) -> OpenSocket | None:
+        listening = self._listeners.get((ends.netns, ends.sport), ())
+        exact = [found for found in listening if found.saddr == ends.saddr]
+        candidates = exact or [found for found in listening if found.saddr in _ANY]
+        # Of a master and its workers the one that started first.
+        return min(candidates, key=lambda found: found.start_ns, default=None)
 
 
 def from_iterator(records: Iterable[bytes]) -> Iterator[OpenSocket]:
     """What the BPF iterator wrote (bpf/openfiles.h)."""
     for record in records:
-        start, pid, saddr, daddr, sport, dport, inode, family, state, _, _, comm = OPEN_SOCKET_RECORD.unpack(
-            record
-        )
+        start, pid, saddr, daddr, sport, dport, inode, family, state, comm = OPEN_SOCKET_RECORD.unpack(record)
         yield OpenSocket(
             pid,
             start,
@@ -128,9 +145,10 @@ def from_proc() -> Iterator[OpenSocket]:
     """The same from /proc/*/fd and sock_diag, for kernels without the iterator's helper."""
     by_inode: dict[int, tuple[int, sock_diag.DiagSocket]] = {}
     for inode, path in netns.find_all().items():
-        for entry in netns.run_inside(path, lambda: sock_diag.dump(_OPEN_STATES)):
-            if entry.inode:
-                by_inode[entry.inode] = (inode, entry)
+        with suppress(netns.NamespaceGoneError, NotPermittedError):
+            for entry in netns.run_inside(path, lambda: sock_diag.dump(_OPEN_STATES)):
+                if entry.inode:
+                    by_inode[entry.inode] = (inode, entry)
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         with suppress(OSError):  # a process that ended
             yield from _of_process(pid, by_inode)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import struct
 
 from tracer.kernel.cgroups import CgroupPaths, container_of, unit_of
-from tracer.kernel.procfs import Facts, boot_offset_us, decode_cmdline, is_same_process, read_facts
+from tracer.kernel.procfs import (
+    Facts,
+    boot_offset_us,
+    decode_cmdline,
+    decode_comm,
+    is_same_process,
+    read_facts,
+)
 from tracer.model import UNKNOWN_OWNER, Grade, Owner, Process
 
 PROCESS_RECORD = struct.Struct("=QI4xQII16s256s")
@@ -26,6 +33,7 @@ class Processes:
         self._cgroups = CgroupPaths()
         self._boot_offset_us = boot_offset_us()
         self._certain: dict[ProcessId, Owner] = {}
+        self._inferred: dict[ProcessId, Owner] = {}
         self._prune_above = _PRUNE_ABOVE
 
     def add_records(self, records: bytes) -> None:
@@ -50,17 +58,20 @@ class Processes:
             if not pid:
                 return UNKNOWN_OWNER
             # Its record was lost; who it was is certain all the same.
-            process = self._complete((pid, start), comm="", uid=None, cgroup=None, cmdline=None)
-            owner = self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+            owner = self._certain[pid, start] = Owner(Grade.CERTAIN, self._complete((pid, start)))
         return owner
 
     def inferred(self, pid: int, start: int, comm: str) -> Owner:
         """An owner found by looking through open files."""
-        known = self._certain.get((pid, start))
-        process = known.process if known else None
-        if process is None:
-            process = self._complete((pid, start), comm=comm, uid=None, cgroup=None, cmdline=None)
-        return Owner(Grade.INFERRED, process)
+        owner = self._inferred.get((pid, start))
+        if owner is None:
+            known = self._certain.get((pid, start))
+            process = known.process if known else None
+            if len(self._inferred) >= _PRUNE_ABOVE:
+                self._inferred.clear()
+            owner = Owner(Grade.INFERRED, process or self._complete((pid, start), comm=comm))
+            self._inferred[pid, start] = owner
+        return owner
 
     def close(self) -> None:
         """Let go of what is held open."""
@@ -75,28 +86,30 @@ class Processes:
         self._prune_above = max(_PRUNE_ABOVE, 2 * len(self._certain))
 
     def _complete(
-        self, key: ProcessId, *, comm: str, uid: int | None, cgroup: str | None, cmdline: str | None
+        self,
+        key: ProcessId,
+        *,
+        comm: str | None = None,
+        uid: int | None = None,
+        cgroup: str | None = None,
+        cmdline: str | None = None,
     ) -> Process:
+        """A process by what is given, the rest from /proc if it still lives."""
         pid, start = key
         facts = read_facts(pid, start)
         known = self._certain.get(key)
         if facts == Facts() and known and known.process:  # gone since, or mid-exit
-            facts = Facts(known.process.exe, known.process.cmdline, known.process.cgroup)
+            facts = Facts(exe=known.process.exe, cmdline=known.process.cmdline, cgroup=known.process.cgroup)
         # The root of the unified hierarchy says nothing where cgroup v1 is in use.
         path = facts.cgroup if cgroup in (None, "/") else cgroup
         return Process(
             pid=pid,
             start_us=start // 1000 + self._boot_offset_us,
-            comm=comm,
-            uid=uid,
+            comm=comm or facts.comm or "",
+            uid=facts.uid if uid is None else uid,
             cgroup=path,
             unit=unit_of(path),
             container=container_of(path),
             exe=facts.exe,
             cmdline=cmdline or facts.cmdline,
         )
-
-
-def decode_comm(raw: bytes) -> str:
-    r"""A task's name: up to 15 bytes of anything; those that are no UTF-8 stand as `\\xNN`."""
-    return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")

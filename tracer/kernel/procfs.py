@@ -42,15 +42,20 @@ def is_same_process(pid: int, start_ns: int) -> bool:
 class Facts:
     """What was read of one process; None: it was gone, or not allowed."""
 
+    comm: str | None = None
+    uid: int | None = None
     exe: str | None = None
     cmdline: str | None = None
     cgroup: str | None = None
 
 
 def read_facts(pid: int, start_ns: int) -> Facts:
-    """Executable, command line and cgroup of a live process; nothing once the pid is another's."""
+    """What /proc tells of a live process; nothing once the pid is another's."""
     folder = _PROC / str(pid)
-    exe = cmdline = cgroup = None
+    comm = uid = exe = cmdline = cgroup = None
+    with suppress(OSError):
+        uid = folder.stat().st_uid
+        comm = decode_comm((folder / "comm").read_bytes().removesuffix(b"\n"))
     with suppress(OSError):
         exe = os.readlink(os.fsencode(folder / "exe")).decode(errors="backslashreplace")
     with suppress(OSError):
@@ -60,7 +65,12 @@ def read_facts(pid: int, start_ns: int) -> Facts:
     # Checked last: a pid that was reused meanwhile has not told on another.
     if not is_same_process(pid, start_ns):
         return Facts()
-    return Facts(exe, cmdline, cgroup)
+    return Facts(comm, uid, exe, cmdline, cgroup)
+
+
+def decode_comm(raw: bytes) -> str:
+    r"""A task's name: up to 15 bytes of anything; those that are no UTF-8 stand as `\xNN`."""
+    return raw.split(b"\0", 1)[0].decode(errors="backslashreplace")
 
 
 def decode_cmdline(raw: bytes) -> str | None:

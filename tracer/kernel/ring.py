@@ -12,10 +12,8 @@ two strides, with no call per record.
 from __future__ import annotations
 
 import mmap
-import struct
 
 _HEADER = 8
-_POSITION = struct.Struct("=Q")
 
 
 class Ring:
@@ -31,20 +29,24 @@ class Ring:
         self._consumer = mmap.mmap(map_fd, page, mmap.MAP_SHARED)
         self._producer = mmap.mmap(map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._data = memoryview(self._producer)[page:]
-        self._position: int = _POSITION.unpack_from(self._consumer)[0]
+        # Single loads and stores: struct.pack_into() clears its target first, and
+        # a kernel that reads 0 there takes the ring for full.
+        self._consumed = memoryview(self._consumer).cast("Q")
+        self._written = memoryview(self._producer)[:page].cast("Q")
+        self.position = self._consumed[0]
+        """Everything before it has been read."""
 
     def written(self) -> int:
         """The producer's position: what a later `read(upto)` may go to."""
-        position: int = _POSITION.unpack_from(self._producer)[0]
-        return position
+        return self._written[0]
 
     def read(self, upto: int) -> bytes:
         """All whole records before position `upto`, headers included; they are consumed.
 
         Stops before a record still being written; the next call goes on there.
         """
-        start = self._position % self._size
-        count = (upto - self._position) // self._stride
+        start = self.position % self._size
+        count = (upto - self.position) // self._stride
         if not count:
             return b""
         # A header is the bare length once its record is whole: the busy and
@@ -54,12 +56,13 @@ class Ring:
         if whole != [self._record_size] * count:
             count = next(i for i, header in enumerate(whole) if header != self._record_size)
         records = bytes(self._data[start : start + count * self._stride])
-        self._position += count * self._stride
-        _POSITION.pack_into(self._consumer, 0, self._position)
+        self.position += count * self._stride
+        self._consumed[0] = self.position
         return records
 
     def close(self) -> None:
         """Unmap."""
-        self._data.release()
+        for view in (self._data, self._consumed, self._written):
+            view.release()
         self._producer.close()
         self._consumer.close()

@@ -53,6 +53,8 @@ def dump(states: frozenset[str]) -> list[DiagSocket]:
 
 
 def _dump_family(netlink: socket.socket, family: int, mask: int) -> Iterator[DiagSocket]:
+    # The dump walks the hash table bucket by bucket and is no snapshot: a socket
+    # that comes or goes meanwhile may be in it or not.
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, mask)
     length = _MESSAGE.size + len(request)
     header = _MESSAGE.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0)

@@ -6,9 +6,12 @@ import os
 import select
 import socket
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeVar
 
 from tracer import __version__
+from tracer.errors import NotPermittedError, say
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
 from tracer.kernel.held import HeldSockets, read_map
@@ -19,8 +22,12 @@ from tracer.kernel.ring import Ring
 from tracer.kernel.sysctl import read_settings
 from tracer.model import UNKNOWN_OWNER, Endpoints, Event, Held, Lost, Start, TimeWait
 
+Found = TypeVar("Found")
+
 _PROCESS_RING_BYTES = 1 << 20
-_HALF_CLOSED = frozenset({"CLOSE_WAIT"})
+_BUSY_TRIES = 1000
+"""Another CPU writes a process record for less than these take."""
+_HALF_CLOSED = frozenset({"CLOSE_WAIT", "FIN_WAIT2"})
 
 HOOKS = {
     "transitions": "raw tracepoint inet_sock_set_state",
@@ -38,7 +45,9 @@ _LOST = {
     Counter.LOST_TWS: "time_waits, map full",
     Counter.LOST_HELD: "half-closed sockets, map full",
 }
-_MISSED = "kernel events, program interrupted by itself"
+_MISSED = "kernel events of any namespace, program interrupted by itself"
+_MISSES = frozenset({"transition_in_softirq", "timer_started", "timer_cancelled", "timer_expired"})
+"""Programs whose dropped runs are lost facts; the others are interrupted by events that are not theirs."""
 
 
 class LiveSource:
@@ -54,7 +63,7 @@ class LiveSource:
             self._programs.map_fd("processes"), _PROCESS_RING_BYTES, PROCESS_RECORD.size
         )
         self._processes = Processes()
-        self._open_sockets = OpenSockets(self._scan, self._processes)
+        self._open_sockets = OpenSockets(self._scan, self._processes, self.now_us)
         self._decoder = Decoder(self._offset_us, self._processes, self._open_sockets)
         self._held = HeldSockets(partial(read_map, self._programs.map_fd("held")), self._decoder)
         self._poll = select.epoll()
@@ -90,7 +99,7 @@ class LiveSource:
             Held(
                 now_us,
                 self._decoder.add_older(ends),
-                self._open_sockets.owner_of(ends, "unknown"),
+                self._open_sockets.owner_of(ends, "unknown", 0),
                 state,
                 True,
             )
@@ -113,17 +122,23 @@ class LiveSource:
 
     def read(self) -> list[Event]:
         """All events since the last call."""
+        half_closed = self._held.look()
         upto = self._events.written()
         # Read second, taken in first: who an event speaks of was told before it.
-        self._processes.add_records(self._process_ring.read(self._process_ring.written()))
+        told = self._process_ring.written()
+        self._processes.add_records(self._process_ring.read(told))
+        for _ in range(_BUSY_TRIES):
+            if self._process_ring.position >= told:
+                break
+            self._processes.add_records(self._process_ring.read(told))
         events = self._decoder.decode(self._events.read(upto))
-        return self._held.add(events, self.now_us())
+        return events + self._held.tell(half_closed, events, self.now_us())
 
     def lost(self) -> list[Event]:
         """What could not be told since the last call."""
         counters = self._programs.counters()
         lost = {what: counters[which] for which, what in _LOST.items()}
-        lost[_MISSED] = sum(program.missed for program in self._programs.stats())
+        lost[_MISSED] = sum(program.missed for program in self._programs.stats() if program.name in _MISSES)
         news: list[Event] = [
             Lost(self.now_us(), what, count - self._told_lost.get(what, 0))
             for what, count in lost.items()
@@ -160,8 +175,8 @@ class LiveSource:
         self._programs.close()
 
     def _scan(self) -> list[OpenSocket]:
-        found = list(from_iterator(self._programs.open_sockets()))
-        return found or list(from_proc())
+        records = self._programs.open_sockets()
+        return list(from_proc() if records is None else from_iterator(records))
 
     def _find_namespaces(self) -> dict[int, str]:
         wanted = self._filters.netns
@@ -178,12 +193,31 @@ class LiveSource:
         ]
 
     def _time_waits(self) -> list[tuple[Endpoints, str]]:
-        found = []
-        for inode, path in self._namespaces.items():
-            for entry in netns.run_inside(path, partial(sock_diag.dump, frozenset({"TIME_WAIT"}))):
-                ends = Endpoints(0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport)
-                found.append((ends, entry.state))
-        return found
+        dump = partial(sock_diag.dump, frozenset({"TIME_WAIT"}))
+        return [
+            (
+                Endpoints(0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport),
+                entry.state,
+            )
+            for inode, entries in self._in_each_namespace(dump)
+            for entry in entries
+        ]
+
+    def _in_each_namespace(self, look: Callable[[], Found]) -> Iterator[tuple[int, Found]]:
+        for inode, path in list(self._namespaces.items()):
+            found = self._look_into(inode, path, look)
+            if found is not None:
+                yield inode, found
+
+    def _look_into(self, inode: int, path: str, look: Callable[[], Found]) -> Found | None:
+        try:
+            return netns.run_inside(path, look)
+        except NotPermittedError as error:
+            say(f"warning: {error.cause}: what was there before is not known; {error.hint}")
+        except netns.NamespaceGoneError:
+            pass
+        del self._namespaces[inode]
+        return None
 
 
 def _realtime_us() -> int:
