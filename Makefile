@@ -5,7 +5,7 @@ litter := .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint format check wheel clean setup-run setup-dev
+.PHONY: help run test lint format check picture wheel clean setup-run setup-dev
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ format: setup-dev ## Put the Python code in form
 	@$(python) -m ruff format
 
 check: lint test ## lint and test
+
+picture: setup-run ## Draw docs/twtrace.svg anew: the screen on the demo's workload
+	@scripts/as-root $(python) scripts/picture.py docs/twtrace.svg
 
 wheel: setup-run ## Build dist/twtrace-*.whl
 	@$(python) -m pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .

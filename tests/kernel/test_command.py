@@ -60,6 +60,7 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no-such-command" in done.stderr
     assert "hint: " in done.stderr
+    assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -275,3 +276,61 @@ def test_the_demos_table_shows_each_habit() -> None:
         assert all(line.startswith("●") and line.endswith(habit) for line in rows), "\n".join(rows)
     for line in last.splitlines():
         assert len(line) <= 80
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("record -o - -d 100ms >&-", 0),
+        ("record -o /dev/null -d 100ms 2>&-", 0),
+        ("record -o /dev/null -d 100ms <&- >&- 2>&-", 0),
+        ("live -d 100ms <&- >&-", 0),
+        ("live -d 100ms >/dev/full", 1),
+        ("doctor >/dev/full", 1),
+        ("record -o - -d 100ms >/dev/full", 1),
+        ("--help >&-", 0),
+    ],
+)
+def test_odd_descriptors(command: str, status: int) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(TWTRACE)} {command}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert (status == 0) or "hint: " in done.stderr
+
+
+def test_second_signal_takes_a_stubborn_command_along(tmp_path: Path) -> None:
+    script = "trap '' TERM INT; echo $$ >pid; sleep 20 2>/dev/null"
+    with recording(tmp_path / "trace", "--", "sh", "-c", f"cd {tmp_path}; {script}") as running:
+        eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"))
+        pid = int((tmp_path / "pid").read_text())
+        running.process.send_signal(signal.SIGTERM)
+        eventually(lambda: whole_lines(tmp_path / "trace")[-1]["type"] == "end")
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(timeout=20)
+    assert running.process.returncode == 130
+    eventually(
+        lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+
+
+def test_namespaces_that_end_while_we_look(tmp_path: Path) -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do unshare -n sleep 0.03; done"]) as churning:
+        try:
+            for number in range(4):
+                done = twtrace("record", "-o", str(tmp_path / f"{number}"), "-d", "100ms")
+                assert done.returncode == 0, done.stderr
+        finally:
+            churning.kill()
+
+
+def test_interrupted_by_a_command_that_dies_of_the_same_signal(tmp_path: Path) -> None:
+    """Ctrl-C goes to the whole process group; the trace was stopped, so the status is 0."""
+    with recording(tmp_path / "trace", "--", "sleep", "60") as running:
+        eventually(lambda: bool(of(whole_lines(tmp_path / "trace"), "start")))
+        running.process.send_signal(signal.SIGINT)
+        running.wait()
+    read(tmp_path / "trace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from tracer.kernel.decode import EVENT_RECORD, HELD_RECORD, Decoder, _Record
 from tracer.kernel.held import HeldSockets
 from tracer.kernel.opensockets import OpenSocket, OpenSockets
 from tracer.kernel.processes import PROCESS_RECORD, Processes
+from tracer.kernel.procfs import start_ns_of
 from tracer.model import (
     UNKNOWN_OWNER,
     Close,
@@ -57,7 +59,9 @@ def process(pid: int, start: int, comm: bytes) -> bytes:
 
 
 ENDS = Endpoints(7, 1, 4, "10.0.0.1", 40000, "10.0.0.2", 80)
-LISTENER = OpenSocket(9, 90, "listener", 1, 4, "LISTEN", "0.0.0.0", 40000, "0.0.0.0", 0)  # noqa: S104
+LISTENER = OpenSocket(
+    os.getpid(), start_ns_of(os.getpid()) or 0, "listener", 1, 4, "LISTEN", "::", 40000, "::", 0
+)
 HOLDER = OpenSocket(8, 80, "holder", 1, 4, "ESTABLISHED", "10.0.0.1", 40000, "10.0.0.2", 80)
 
 
@@ -67,9 +71,9 @@ class Bench:
     def __init__(self, *found: OpenSocket) -> None:
         self.found = list(found)
         self.scans = 0
-        self.time = 0.0
+        self.time = 10.0
         self.processes = Processes()
-        self.open_sockets = OpenSockets(self._scan, self.processes, clock=lambda: self.time)
+        self.open_sockets = OpenSockets(self._scan, self.processes, lambda: int(self.time * 1e6))
         self.decoder = Decoder(1000, self.processes, self.open_sockets)
 
     def _scan(self) -> Iterable[OpenSocket]:
@@ -151,12 +155,54 @@ def test_nobody_seen_is_looked_for_in_open_files() -> None:
     assert client.owner is UNKNOWN_OWNER
 
 
+def inferred_server(*found: OpenSocket) -> tuple[str | None, Grade]:
+    (close,) = Bench(*found).decode(record(CLOSE, role=2))
+    assert isinstance(close, Close)
+    return name(close.owner)
+
+
+def test_a_listener_that_has_ended_is_nobody() -> None:
+    assert inferred_server(LISTENER._replace(start_ns=LISTENER.start_ns - 10**9))[1] is Grade.UNKNOWN
+
+
+def test_the_listener_of_the_very_address_comes_before_that_of_all() -> None:
+    exact = LISTENER._replace(comm="exact", saddr="10.0.0.1")
+    other = LISTENER._replace(comm="other", saddr="10.0.0.9")
+    assert inferred_server(other, LISTENER, exact)[0] == "exact"
+    assert inferred_server(other, LISTENER)[0] == "listener"
+    assert inferred_server(other)[1] is Grade.UNKNOWN
+
+
+def test_a_holder_found_before_the_connection_is_not_its() -> None:
+    bench = Bench(HOLDER)
+    bench.open_sockets.rescan()
+    later = int((bench.time + 1) * 1e9)
+    (close,) = bench.decode(record(CLOSE, role=1, ts_ns=later, span_us=10))
+    (older,) = bench.decode(record(CLOSE, role=0, ts_ns=later, flags=PREEXISTING))
+    assert isinstance(close, Close)
+    assert isinstance(older, Close)
+    assert (name(close.owner)[1], name(older.owner)[0]) == (Grade.UNKNOWN, "holder")
+
+
+def test_a_time_wait_born_while_we_attached_is_told_once() -> None:
+    bench = Bench()
+    ends = bench.decoder.add_older(ENDS._replace(conn=0))
+    (end,) = bench.decode(record(TW_END, flags=UNLINKED | TURNED, old=6, reason=1))
+    assert end.ends == ends if isinstance(end, TimeWaitEnd) else False
+    ends = bench.decoder.add_older(ENDS._replace(conn=0))
+    (close,) = bench.decode(record(CLOSE, conn=9, flags=TIME_WAIT, old=6))
+    (end,) = bench.decode(record(TW_END, conn=9, flags=TURNED, old=6, reason=1))
+    assert isinstance(close, Close)
+    assert isinstance(end, TimeWaitEnd)
+    assert close.ends == end.ends == ends
+
+
 def test_looking_is_rationed() -> None:
     bench = Bench()
     for _ in range(50):
         bench.decode(record(CLOSE))
     assert bench.scans == 1
-    bench.time = 2.5
+    bench.time += 2.5
     bench.found = [HOLDER]
     (close,) = bench.decode(record(CLOSE))
     assert isinstance(close, Close)
@@ -231,7 +277,7 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
 
     def look(at_us: int, *events: Event) -> list[Event]:
         now[0] += 1.5
-        return held.add(list(events), at_us + 1000)
+        return held.tell(held.look(), list(events), at_us + 1000)
 
     def told(events: list[Event]) -> list[tuple[int, str]]:
         return [(event.ends.conn, event.state) for event in events if isinstance(event, Held)]
@@ -242,6 +288,25 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
     closed = bench.decode(record(CLOSE, conn=1))
     assert told(look(4_000_000, *closed)) == [(2, "LAST_ACK")]
     assert told(look(5_000_000)) == []
+
+
+def test_a_close_that_comes_with_the_look_is_not_half_closed() -> None:
+    bench = Bench()
+    held = HeldSockets(lambda: iter([entry(1, 0)]), bench.decoder)
+    assert held.tell(held.look(), bench.decode(record(CLOSE, conn=1)), 9_000_000) == []
+
+
+def test_a_fin_wait2_that_goes_is_not_in_last_ack(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tracer.kernel.held.time.monotonic", lambda: now[0])
+    bench, present = Bench(), [entry(1, 0, state=5)]
+    held = HeldSockets(lambda: iter(present), bench.decoder)
+    (news,) = held.tell(held.look(), [], 9_000_000)
+    assert isinstance(news, Held)
+    assert news.state == "FIN_WAIT2"
+    present.clear()
+    now[0] += 2
+    assert held.tell(held.look(), [], 11_000_000) == []
 
 
 def test_looking_at_what_hangs_takes_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +321,7 @@ def test_looking_at_what_hangs_takes_a_small_part_of_the_time(monkeypatch: pytes
 
     held = HeldSockets(lambda: iter(slow()), Bench().decoder)
     while now[0] < 150:
-        held.add([], 0)
+        held.look()
         now[0] += 0.1
     assert len(scans) == 5
 
@@ -286,3 +351,13 @@ def test_filters() -> None:
     assert not Filters(uids=frozenset({5})).pass_owner(whose(1, uid=6))
     assert some.as_dict() == {"pids": [1, 2], "comms": ["app"], "cgroups": ("/a",), "local_ports": [40000]}
     assert some.describe() == "pids=1,2 comms=app cgroups=/a local_ports=40000"
+
+
+def test_who_kills_a_socket_does_not_own_it() -> None:
+    bench = Bench()
+    bench.processes.add_records(process(1, 10, b"app") + process(2, 20, b"ss"))
+    (close,) = bench.decode(
+        record(CLOSE, flags=64, how=2, via=4, opener_pid=1, opener_start=10, closer_pid=2, closer_start=20)
+    )
+    assert isinstance(close, Close)
+    assert (name(close.owner)[0], name(close.closer)[0], close.via) == ("app", "ss", "abort")

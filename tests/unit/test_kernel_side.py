@@ -15,8 +15,7 @@ from tracer.kernel import netns
 from tracer.kernel.cgroups import container_of, unit_of
 from tracer.kernel.kallsyms import SymbolRange, find_functions
 from tracer.kernel.loader import assemble, source_folder
-from tracer.kernel.processes import decode_comm
-from tracer.kernel.procfs import cgroup_of, decode_cmdline, is_same_process, start_ns_of
+from tracer.kernel.procfs import cgroup_of, decode_cmdline, decode_comm, is_same_process, start_ns_of
 from tracer.kernel.ring import Ring
 
 RECORD = 16
@@ -107,6 +106,14 @@ def test_ring_does_not_read_past_the_position_given(fake: FakeRing) -> None:
     fake.write(1)
     assert numbers(ring.read(upto)) == [0]
     assert numbers(ring.read(ring.written())) == [1]
+    ring.close()
+
+
+def test_ring_positions_are_single_words(fake: FakeRing) -> None:
+    """struct.pack_into() would clear the position first, and the kernel take the ring for full."""
+    ring = Ring(fake.fd, SIZE, RECORD)
+    assert (ring._consumed.format, ring._consumed.itemsize) == ("Q", 8)
+    assert (ring._written.format, ring._written.itemsize) == ("Q", 8)
     ring.close()
 
 
@@ -201,6 +208,10 @@ def test_namespaces_by_name_path_and_number(tmp_path: Path) -> None:
         netns.resolve("nowhere")
     with pytest.raises(UsageError, match="no network namespace"):
         netns.resolve(str(tmp_path / "missing"))
+    with pytest.raises(UsageError, match="is no network namespace"):
+        netns.resolve(str(tmp_path))
+    with pytest.raises(netns.NamespaceGoneError):
+        netns.run_inside(str(tmp_path / "missing"), list)
 
 
 def test_the_translation_unit_has_each_header_once() -> None:

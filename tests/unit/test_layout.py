@@ -47,8 +47,8 @@ EVENT = [
     "how",
     "via",
     "reason",
-    "rearmed",
     "pad",
+    "rearmed",
 ]
 PROCESS = ["id.start", "id.pid", "cgroup", "uid", "cmdline_len", "comm", "cmdline"]
 HELD = [
@@ -76,8 +76,6 @@ OPEN = [
     "ep.netns",
     "family",
     "state",
-    "pad",
-    "uid",
     "comm",
 ]
 

@@ -1,0 +1,171 @@
+"""The manual says what the program does: each option, exit status, line type and phrase, and no other."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tracer import cli
+from tracer.errors import ExitCode
+from tracer.habit import habit
+from tracer.kernel import decode
+from tracer.model import CONNECTION_EVENTS, End, Lost, Start
+
+PAGE = (Path(__file__).parents[2] / "man/twtrace.8").read_text(encoding="ascii")
+
+COMMON_FIELDS = {"ts_us", "ends", "owner"}
+
+
+def parts(text: str, macro: str) -> dict[str, str]:
+    """Heading → what stands below it, up to the next heading of the same macro."""
+    _, *found = re.split(rf"^\.{macro} (.+)\n", text, flags=re.MULTILINE)
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def plain(text: str) -> str:
+    r"""Escapes as the characters they stand for."""
+    text = re.sub(r"\\\[u([0-9A-F]{4})\]", lambda found: chr(int(found[1], 16)), text)
+    for escape, char in ((r"\(en", "–"), (r"\(mu", "×"), (r"\-", "-"), (r"\&", "")):
+        text = text.replace(escape, char)
+    return text
+
+
+def options_in(text: str) -> set[str]:
+    """All that is marked up as an option."""
+    return {f"-{name}" for name in re.findall(r"\bFl (\S+)", text)}
+
+
+def options_of_items(text: str) -> set[str]:
+    """The options described, not those merely mentioned."""
+    return options_in("\n".join(re.findall(r"^\.It (.*\bFl .*)", text, re.MULTILINE)))
+
+
+def words_of_items(text: str, macro: str) -> set[str]:
+    """The words of all list items marked up with the macro."""
+    heads = re.findall(rf"^\.It {macro} (.+)", text, re.MULTILINE)
+    return {word for head in heads for word in re.findall(r"\w+", head)}
+
+
+SECTIONS = parts(PAGE, "Sh")
+OPTIONS = parts(SECTIONS["OPTIONS"], "Ss")
+LINES = parts(SECTIONS["TRACE FORMAT"], "Ss")
+
+
+class ParserFound(Exception):  # noqa: N818 - stops a command, is no error
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+def parser_of(command: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
+    """The parser of a command, as that has built it by the time it parses."""
+
+    def stop(self: argparse.ArgumentParser, _arguments: Sequence[str] | None = None) -> None:
+        raise ParserFound(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(ParserFound) as found:
+            cli._COMMANDS[command]([])
+    return found.value.parser
+
+
+def options_known(command: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    actions = parser_of(command, monkeypatch)._actions
+    return {option for action in actions for option in action.option_strings}
+
+
+def test_commands() -> None:
+    assert words_of_items(SECTIONS["COMMANDS"], "Cm") == set(cli._COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli._COMMANDS)
+def test_options_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    described: set[str] = set()
+    for title, text in OPTIONS.items():
+        if command in re.findall(r"\w+", title.partition(":")[2]):
+            described |= options_of_items(text)
+    assert described == options_known(command, monkeypatch)
+
+
+def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {option for command in cli._COMMANDS for option in options_known(command, monkeypatch)}
+    of_others = {"-K"}  # ss -K
+    assert options_in(PAGE) <= known | of_others
+
+
+def test_examples_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = re.findall(r"^(?:\.Dl )?sudo twtrace\b([^|>\n]*)", plain(SECTIONS["EXAMPLES"]), re.MULTILINE)
+    assert len(examples) > 5
+    for example in examples:
+        own, *_ = f"{example} ".split(" -- ")
+        words = own.split()
+        command = words.pop(0) if words and words[0] in cli._COMMANDS else "live"
+        parser_of(command, monkeypatch).parse_args(words)
+
+
+def test_exit_statuses() -> None:
+    items = re.findall(r"^\.It (\d+)$", SECTIONS["EXIT STATUS"], re.MULTILINE)
+    assert [int(item) for item in items] == sorted(ExitCode)
+
+
+def test_line_types() -> None:
+    assert LINES.keys() - {"Common fields", "Owners"} == {*CONNECTION_EVENTS, "start", "lost", "end"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        *((kind, {*made._fields} - COMMON_FIELDS) for kind, made in CONNECTION_EVENTS.items()),
+        ("start", {*Start.__dataclass_fields__, "schema"} - COMMON_FIELDS),
+        ("lost", {*Lost.__dataclass_fields__} - COMMON_FIELDS),
+        ("end", {*End.__dataclass_fields__} - COMMON_FIELDS),
+    ],
+)
+def test_fields_of_a_line(kind: str, fields: set[str]) -> None:
+    assert words_of_items(LINES[kind], "Va") == fields
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("close", {*decode.ROLES, *decode.FIRSTS, *decode.HOWS, *decode.VIAS}),
+        ("time_wait_end", {*decode.REASONS}),
+    ],
+)
+def test_values_of_fields(kind: str, values: set[str]) -> None:
+    assert values <= set(re.findall(r"\w+", LINES[kind]))
+
+
+def phrases() -> set[str]:
+    """All that `habit` can return, with N for a figure: read off its source."""
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(habit))).body
+    assert isinstance(function, ast.FunctionDef)
+    _docstring, *body = function.body
+    found: set[str] = set()
+    inner: set[ast.AST] = set()
+    for node in (node for statement in body for node in ast.walk(statement)):
+        if isinstance(node, ast.JoinedStr):
+            inner.update(node.values)
+            found.add("".join(_text(part) for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
+            found.add(node.value)
+    return found
+
+
+def _text(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else "N"
+
+
+def test_phrases() -> None:
+    described = parts(SECTIONS["THE TABLE"], "Ss")["HOW IT ENDS"]
+    items = re.findall(r"^\.It (.+)", plain(described), re.MULTILINE)
+    assert len(items) == len(set(items))
+    assert {"▲ N never closed", "closes first", "mixed"} <= set(items) == phrases()
