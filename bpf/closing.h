@@ -284,11 +284,18 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 		count(COUNT_LOST_HELD);
 }
 
-/* One transition of a full socket.  Attached twice to inet_sock_set_state,
- * once for process context and once for softirq: the kernel drops a raw
- * tracepoint's run that interrupts the same program on the same CPU
- * (05b24ff9b2cf "bpf: Prevent bpf program recursion for raw tracepoint
- * probes", v6.1), and a close() interrupted by a packet is just that. */
+/* Per CPU: the softirq transition that the first of two programs has handled.
+ * Updated: in_softirq().  Never deleted. */
+BPF_PERCPU_ARRAY(handled, u64, 1);
+
+/* One transition of a full socket, for the program of its context.
+ *
+ * inet_sock_set_state has three: the kernel drops a raw tracepoint's run that
+ * interrupts the same program on the same CPU (05b24ff9b2cf "bpf: Prevent bpf
+ * program recursion for raw tracepoint probes", v6.1), and a close()
+ * interrupted by a packet is just that.  So process and softirq context have a
+ * program each; and softirq has a second, for when the first was interrupted
+ * while it found that a transition in process context is none of its own. */
 static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool process)
 {
 	struct process_id me = {};
@@ -299,13 +306,13 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 
 	if (READ(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
-	if (in_users_context(sk) != process)
-		return;
 
 	now = bpf_ktime_get_ns();
 	info = socks.lookup(&key);
 	if (info && (old == TCP_CLOSE || old == TCP_LISTEN) && new != TCP_CLOSE) {
-		/* another socket at this address: the end of the last one was missed */
+		/* another socket at this address: the end of the last one was not shown */
+		if (info->role != ROLE_LISTENER)
+			count(COUNT_LOST_ENDS);
 		socks.delete(&key);
 		held.delete(&key);
 		info = NULL;
@@ -362,6 +369,21 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 	if (half_closed)
 		hold(info, key, new, now);
 	info->since = now;
+}
+
+static __always_inline void in_softirq(struct sock *sk, u8 old, u8 new, bool second)
+{
+	u64 which = (u64)sk << 8 | new;
+	u32 zero = 0;
+	u64 *done;
+
+	if (in_users_context(sk))
+		return;
+	done = handled.lookup(&zero);
+	if (!done || (second && *done == which))
+		return;
+	*done = second ? 0 : which;
+	on_transition(sk, old, new, false);
 }
 
 /* A read or write names the user of an accepted socket; connect() has already

@@ -162,6 +162,7 @@ enum counter {
 	COUNT_LOST_SOCKS, /* map full: a connection was not followed */
 	COUNT_LOST_TWS,	  /* map full: a TIME_WAIT was not followed */
 	COUNT_LOST_HELD,  /* map full: a half-closed socket was not listed */
+	COUNT_LOST_ENDS,  /* a socket whose → CLOSE the tracepoint did not show */
 	COUNTERS,
 };
 

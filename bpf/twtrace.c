@@ -13,13 +13,22 @@
 
 int transition_in_process(struct bpf_raw_tracepoint_args *ctx)
 {
-	on_transition((void *)ctx->args[0], ctx->args[1], ctx->args[2], true);
+	struct sock *sk = (void *)ctx->args[0];
+
+	if (in_users_context(sk))
+		on_transition(sk, ctx->args[1], ctx->args[2], true);
 	return 0;
 }
 
 int transition_in_softirq(struct bpf_raw_tracepoint_args *ctx)
 {
-	on_transition((void *)ctx->args[0], ctx->args[1], ctx->args[2], false);
+	in_softirq((void *)ctx->args[0], ctx->args[1], ctx->args[2], false);
+	return 0;
+}
+
+int transition_in_softirq_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	in_softirq((void *)ctx->args[0], ctx->args[1], ctx->args[2], true);
 	return 0;
 }
 

@@ -42,7 +42,9 @@ static __always_inline int cause_of_frame(u64 ip)
 	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer) ||
 	    WITHIN(ip, timers_dead_cpu))
 		return CAUSE_REARMED;
-	if (WITHIN(ip, run_timer_softirq))
+	/* which of them has a frame of its own depends on inlining and tail calls */
+	if (WITHIN(ip, __run_timers) || WITHIN(ip, expire_timers) ||
+	    WITHIN(ip, timer_expire_remote) || WITHIN(ip, run_timer_softirq))
 		return CAUSE_EXPIRING;
 	if (WITHIN(ip, tcp_timewait_state_process))
 		return REASON_RESET;

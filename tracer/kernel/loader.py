@@ -57,6 +57,9 @@ _STACK_SYMBOLS = (
     "__mod_timer",
     "timers_dead_cpu",
     "run_timer_softirq",
+    "__run_timers",
+    "expire_timers",
+    "timer_expire_remote",
     "tcp_time_wait",
     "tcp_timewait_state_process",
     "tcp_v4_rcv",
@@ -77,6 +80,7 @@ _ATTACHMENTS = (
     ("timer_start", "timer_started", True),
     ("inet_sock_set_state", "transition_in_process", True),
     ("inet_sock_set_state", "transition_in_softirq", True),
+    ("inet_sock_set_state", "transition_in_softirq_again", True),
     ("tcp_rcv_space_adjust", "tcp_read", True),
     ("sock_send_length", "socket_used", False),
     ("sock_recv_length", "socket_used", False),
@@ -104,6 +108,7 @@ class Counter(IntEnum):
     LOST_SOCKS = 11
     LOST_TWS = 12
     LOST_HELD = 13
+    LOST_ENDS = 14
 
 
 @dataclass(frozen=True, slots=True)

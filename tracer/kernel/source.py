@@ -44,10 +44,11 @@ _LOST = {
     Counter.LOST_SOCKS: "connections, map full",
     Counter.LOST_TWS: "time_waits, map full",
     Counter.LOST_HELD: "half-closed sockets, map full",
+    Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
 }
 _MISSED = "kernel events of any namespace, program interrupted by itself"
-_MISSES = frozenset({"transition_in_softirq", "timer_started", "timer_cancelled", "timer_expired"})
-"""Programs whose dropped runs are lost facts; the others are interrupted by events that are not theirs."""
+_MISSES = frozenset({"timer_started", "timer_cancelled", "timer_expired"})
+"""Programs whose dropped runs are lost facts; for the others see on_transition() in bpf/closing.h."""
 
 
 class LiveSource:
