@@ -119,8 +119,10 @@ class LiveRun:
             for event in events
             if isinstance(event, Lost) or (passes.pass_ends(event.ends) and passes.pass_owner(event.owner))
         ]
-        lines = [self._encoder.event(event) for event in wanted]
-        if self._trace and lines:
-            self._trace.write(lines)
+        if self._trace:
+            self._trace.write([self._encoder.event(event) for event in wanted])
+        else:
+            for event in wanted:
+                self._encoder.note(event)
         if aggregator:
             aggregator.add(wanted)

@@ -49,12 +49,22 @@ class Encoder:
         self._lines["start"] += 1
         return _line({"type": "start", "schema": SCHEMA, **asdict(start)})
 
-    def event(self, event: Event) -> bytes:
-        """One line of the middle."""
-        kind = _TYPES[type(event)]
-        self._lines[kind] += 1
+    def note(self, event: Event) -> None:
+        """Count an event whose line nobody wants."""
+        self._lines[_TYPES[type(event)]] += 1
         if isinstance(event, Lost):
             self._lost[event.what] += event.count
+        elif isinstance(event, TimeWaitEnd):
+            self._ended[event.reason] += 1
+        elif isinstance(event, TimeWait):
+            self._preexisting += event.preexisting
+            self._born += not event.preexisting
+
+    def event(self, event: Event) -> bytes:
+        """One line of the middle, counted."""
+        self.note(event)
+        kind = _TYPES[type(event)]
+        if isinstance(event, Lost):
             return _line({"type": kind, **asdict(event)})
         line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
         line |= event.ends._asdict()
@@ -74,12 +84,7 @@ class Encoder:
         elif isinstance(event, TimeWait):
             line["substate"] = event.substate
             self._note_preexisting(line, event.preexisting)
-            if event.preexisting:
-                self._preexisting += 1
-            else:
-                self._born += 1
         elif isinstance(event, TimeWaitEnd):
-            self._ended[event.reason] += 1
             line |= {
                 "lifetime_us": event.lifetime_us,
                 "fin_wait2_us": event.fin_wait2_us,

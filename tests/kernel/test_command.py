@@ -24,7 +24,7 @@ from tests.kernel.support import (
     recording,
     whole_lines,
 )
-from tracer.kernel.loader import Counter
+from tracer.kernel.loader import _ATTACHMENTS, Counter
 from tracer.kernel.source import _LOST
 
 pytestmark = pytest.mark.kernel
@@ -169,25 +169,28 @@ def test_a_trace_is_its_owners_alone(tmp_path: Path) -> None:
     assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, 12345, 54321)
 
 
-def bpf_objects() -> tuple[set[int], set[int]]:
-    """Ids of all programs and links in the kernel."""
-    found = []
-    for kind in ("prog", "link"):
-        done = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True)
-        found.append({item["id"] for item in json.loads(done.stdout)})
-    return found[0], found[1]
+def held_by(pid: int, kind: str) -> set[int]:
+    """Ids of the eBPF links or programs a process has open (`prog_id`, `link_id` in its fdinfo)."""
+    text = "".join(path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir())
+    return {int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{kind}_id:")}
+
+
+def in_kernel(kind: str) -> set[int]:
+    done = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True)
+    return {item["id"] for item in json.loads(done.stdout)}
 
 
 def test_kill_9_leaves_nothing_attached(tmp_path: Path) -> None:
-    programs, links = bpf_objects()
     with recording(tmp_path / "trace") as running:
-        loaded, attached = bpf_objects()
-        assert len(attached - links) >= 9  # another tracer may be at work as well
-        assert loaded - programs
+        links = held_by(running.process.pid, "link")
+        programs = held_by(running.process.pid, "prog")
+        assert len(links) == len(_ATTACHMENTS) == 9
+        assert links <= in_kernel("link")
+        assert programs <= in_kernel("prog")
         running.process.kill()
         running.process.wait()
-    eventually(lambda: not (bpf_objects()[0] & (loaded - programs)))
-    assert not bpf_objects()[1] & (attached - links)
+    eventually(lambda: not programs & in_kernel("prog"))
+    assert not links & in_kernel("link")
     assert whole_lines(tmp_path / "trace")[0]["type"] == "start"
 
 

@@ -84,9 +84,7 @@ class LiveSource:
             filters=self._filters.as_dict(),
             hooks=HOOKS,
             clock={"realtime_minus_monotonic_us": self._offset_us, "tick_us": self._programs.tick_us},
-            sysctl={
-                str(inode): netns.run_inside(path, read_settings) for inode, path in self._namespaces.items()
-            },
+            sysctl={str(inode): found for inode, found in self._in_each_namespace(read_settings)},
         )
 
     def now_us(self) -> int:
