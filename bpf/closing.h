@@ -6,7 +6,10 @@
 
 #include "filter.h"
 #include "owner.h"
+#include "stack.h"
 #include "timewait.h"
+
+#define LAST_LANE (TRANSITION_COPIES - 1)
 
 struct sock_info {
 	u64 conn;
@@ -17,18 +20,21 @@ struct sock_info {
 	struct process_id closer;
 	struct dwell dwell;
 	u32 hash;
+	u8 state;  /* the last that was seen to */
 	u8 family; /* 0 until the endpoints are complete */
 	u8 old;	   /* the transition that could not be told without them */
 	u8 role;
 	u8 first;
 	u8 via;
 	u8 flags;
+	u8 waits; /* it is in tcp_time_wait(); hooks/functions.h alone */
 };
 
 /* sk → what we know of it.  Inserted: track(), at the first transition seen.
  * Updated: by every later transition and by first use.  Deleted: at → CLOSE,
- * which every socket passes before it is freed; if it connects again it is a
- * new connection. */
+ * which every socket passes before it is freed, by the last copy of the
+ * program, or when its memory is another's; if it connects again it is a new
+ * connection. */
 BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, BIG_MAP_FLAGS);
 
 /* sk → one that is half-closed.  Inserted: on_transition() into such a state.
@@ -97,7 +103,7 @@ static __always_inline u8 first_fin(u8 known, u8 state)
 }
 
 static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old, u8 new, u64 now,
-					       bool process)
+					       u32 lane)
 {
 	struct sock_info info = {};
 
@@ -119,12 +125,14 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 		info.flags |= EVF_PREEXISTING;
 		info.first = first_fin(FIRST_NONE, old);
 	}
-	info.conn = new_conn(process ? LANE_PROCESS : LANE_SOFTIRQ);
+	info.conn = new_conn(lane);
+	info.state = new;
 	info.tracked = now;
 	info.since = now;
 	info.old = old;
 	if (socks.update(&key, &info)) {
-		count(COUNT_LOST_SOCKS);
+		if (lane == LAST_LANE) /* the copies before have tried in vain */
+			count(COUNT_LOST_SOCKS);
 		return NULL;
 	}
 	return socks.lookup(&key);
@@ -195,53 +203,136 @@ static __always_inline bool is_reset_error(int err)
 	return err == ECONNRESET || err == EPIPE || err == ECONNREFUSED;
 }
 
+/* tcp_reset() acts on a reset that came, and on data that comes after close()
+ * and is answered with one: sk_err is the same, the caller is not. */
+static __always_inline u8 reset_by_whom(struct bpf_raw_tracepoint_args *ctx, u32 lane)
+{
+	struct stack *stack = read_stack(ctx, lane);
+	int i;
+
+	if (!stack || !START_tcp_validate_incoming)
+		return HOW_UNKNOWN;
+	for (i = 0; i < STACK_FRAMES; i++) {
+		if (WITHIN(stack->ip[i], tcp_validate_incoming))
+			return HOW_RESET_RECEIVED;
+		if (WITHIN(stack->ip[i], tcp_rcv_state_process))
+			return HOW_RESET_SENT;
+	}
+	return HOW_UNKNOWN;
+}
+
+/* tcp_time_wait() may have gone on to tcp_done() by a jump, and left no frame. */
+#ifdef HOOKS_TIMER
+#define IF_NOT_IN_TIME_WAIT HOW_UNKNOWN
+#else
+#define IF_NOT_IN_TIME_WAIT HOW_RESET_SENT /* info->waits would say so */
+#endif
+
+/* FIN_WAIT2 → CLOSE without a mini-socket and without an error: there are too
+ * many of those already (HOW_FIN), or we sent a reset: for a negative
+ * TCP_LINGER2, for data after close(), or because FIN_WAIT2 took too long. */
+static __always_inline u8 without_time_wait(struct bpf_raw_tracepoint_args *ctx, struct sock *sk,
+					    u32 lane)
+{
+	struct tcp_sock *tp = (void *)sk;
+	struct stack *stack;
+	bool done = false;
+	int i;
+
+	if (READ(tp, linger2) < 0)
+		return HOW_RESET_SENT;
+	stack = read_stack(ctx, lane);
+	if (!stack)
+		return HOW_UNKNOWN;
+	for (i = 0; i < STACK_FRAMES; i++) {
+		if (WITHIN(stack->ip[i], tcp_time_wait) || WITHIN(stack->ip[i], tcp_fin))
+			return HOW_FIN;
+		if (WITHIN(stack->ip[i], tcp_rcv_state_process) ||
+		    WITHIN(stack->ip[i], tcp_keepalive_timer))
+			return IF_NOT_IN_TIME_WAIT;
+		if (WITHIN(stack->ip[i], tcp_done))
+			done = true;
+		/* without tcp_done(): out of memory, see tcp_check_oom() */
+		if (WITHIN(stack->ip[i], __tcp_close))
+			return done ? HOW_FIN : HOW_RESET_SENT;
+	}
+	return HOW_UNKNOWN;
+}
+
 /* How a socket reached CLOSE.  sk_err is set before the transition by
  * tcp_reset(), tcp_write_err() and tcp_abort(), not by tcp_disconnect(). */
-static __always_inline u8 classify(struct sock *sk, u8 old, bool process)
+static __always_inline u8 classify(struct bpf_raw_tracepoint_args *ctx, struct sock *sk,
+				   const struct sock_info *info, u8 old, bool process, u32 lane)
 {
 	int err = READ(sk, sk_err);
+	bool closing;
 
+	if (info->waits)
+		return HOW_FIN;
 	if (old == TCP_SYN_SENT)
 		return HOW_FAILED;
 	if (err == ECONNABORTED && process)
 		return HOW_RESET_SENT;
-	/* After we closed, data that still comes is answered with a reset, by way
-	 * of tcp_reset(): sk_err does not tell that from one received. */
 	if (is_reset_error(err) && (old == TCP_FIN_WAIT1 || old == TCP_FIN_WAIT2) &&
 	    READ(sk, sk_shutdown) & RCV_SHUTDOWN)
-		return HOW_UNKNOWN;
+		return reset_by_whom(ctx, lane);
 	if (is_reset_error(err))
 		return HOW_RESET_RECEIVED;
-	if (err == ETIMEDOUT)
+	closing = process && READ(sk, sk_socket) && !descriptor_is_open(sk);
+	/* tcp_write_err() passes on what ICMP said, if it did; what close() finds
+	 * in sk_err is older */
+	if (err == ETIMEDOUT || (err && !closing))
 		return HOW_TIMEOUT;
 	if (old == TCP_LAST_ACK || old == TCP_CLOSING)
 		return HOW_FIN;
-	/* Without a mini-socket: the table overflowed, or TCP_LINGER2 < 0; but for
-	 * a close() on its way that has not orphaned the socket yet. */
-	if (old == TCP_FIN_WAIT2 && !(process && READ(sk, sk_socket) && !descriptor_is_open(sk)))
-		return HOW_UNKNOWN;
+	if (old == TCP_FIN_WAIT2 && !closing)
+		return without_time_wait(ctx, sk, lane);
 	/* SO_LINGER 0, unread data, connect(AF_UNSPEC) */
 	if (process)
 		return HOW_RESET_SENT;
-	if (err)
-		return HOW_TIMEOUT;
 	/* never accepted, and its listener closed: inet_csk_listen_stop() */
 	if (old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT)
 		return HOW_RESET_SENT;
 	return HOW_UNKNOWN;
 }
 
-static __always_inline void finish(struct sock_info *info, struct sock *sk, u8 old, u64 now,
-				   bool process, const struct process_id *me)
+/* SYN_SENT → CLOSE inside connect(), with no SYN sent and no error but what
+ * connect() returns: inet_hash_connect() found no port, or the bound one taken. */
+static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_info *info,
+					    bool process)
+{
+	struct tcp_sock *tp = (void *)sk;
+
+	if (!process || READ(sk, sk_err) || READ(tp, packets_out) || !descriptor_is_open(sk))
+		return FAILED_NOT;
+	return info->ep.sport ? FAILED_CONFLICT : FAILED_EXHAUSTED;
+}
+
+static __always_inline u64 birth_of_sock(struct sock *sk, const struct sock_info *info)
+{
+#ifdef HOOKS_TIMER
+	return birth_of(info->hash, info->ep.sport, info->ep.dport);
+#else
+	return (u64)sk;
+#endif
+}
+
+static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct sock_info *info,
+				   struct sock *sk, u8 old, u64 now, bool process, u32 lane,
+				   const struct process_id *me)
 {
 	struct event *ev;
 	u8 how = HOW_FIN;
 	int substate;
 
-	substate = link_time_wait(info->hash, &info->ep, info->conn,
+	substate = link_time_wait(birth_of_sock(sk, info), info->conn,
 				  info->closer.pid ? &info->closer : &info->opener, old);
 	if (!substate) {
-		how = classify(sk, old, process);
+		how = classify(ctx, sk, info, old, process, lane);
+		if (how == HOW_FIN && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING)) {
+			info->flags |= EVF_OVERFLOW;
+			count(COUNT_TW_OVERFLOWED);
+		}
 		if (process && how == HOW_RESET_SENT && !info->closer.pid) {
 			name_closer(info, sk, me, VIA_ABORT);
 			if (READ(sk, sk_err) == ECONNABORTED) {
@@ -260,6 +351,8 @@ static __always_inline void finish(struct sock_info *info, struct sock *sk, u8 o
 	ev->dwell = info->dwell;
 	ev->how = how;
 	ev->new = TCP_CLOSE;
+	if (old == TCP_SYN_SENT)
+		ev->failed = why_not_connected(sk, info, process);
 	if (substate) {
 		ev->flags |= EVF_TIME_WAIT;
 		ev->old = substate;
@@ -284,42 +377,52 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 		count(COUNT_LOST_HELD);
 }
 
-/* Per CPU: the softirq transition that the first of two programs has handled.
- * Updated: in_softirq().  Never deleted. */
-BPF_PERCPU_ARRAY(handled, u64, 1);
-
-/* One transition of a full socket, for the program of its context.
+/* One transition of a full socket.
  *
- * inet_sock_set_state has three: the kernel drops a raw tracepoint's run that
- * interrupts the same program on the same CPU (05b24ff9b2cf "bpf: Prevent bpf
- * program recursion for raw tracepoint probes", v6.1), and a close()
- * interrupted by a packet is just that.  So process and softirq context have a
- * program each; and softirq has a second, for when the first was interrupted
- * while it found that a transition in process context is none of its own. */
-static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool process)
+ * The kernel drops a raw tracepoint's run that interrupts the same program on the
+ * same CPU (05b24ff9b2cf "bpf: Prevent bpf program recursion for raw tracepoint
+ * probes", v6.1): a close() interrupted by a packet is just that, and since
+ * tracepoints may be preempted (a46023d5616e "tracing: Guard __DECLARE_TRACE()
+ * use of __DO_TRACE_CALL() with SRCU-fast", v7.0) so is any other task's.  So
+ * inet_sock_set_state has several copies of one program, called in turn: the
+ * first that is free sees to the transition, the others find it done.  A
+ * socket's transitions are under its lock, so the copies cannot race for one. */
+static __always_inline void on_transition(struct bpf_raw_tracepoint_args *ctx, u32 lane)
 {
+	struct sock *sk = (void *)ctx->args[0];
+	u8 old = ctx->args[1], new = ctx->args[2];
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
-	bool dwell_known, ends, half_closed;
+	bool process, dwell_known, ends, half_closed;
 	u64 now;
 
+	info = socks.lookup(&key);
+	if (info && info->state == new) {
+		if (new == TCP_CLOSE && lane == LAST_LANE)
+			socks.delete(&key);
+		return;
+	}
 	if (READ(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
 
 	now = bpf_ktime_get_ns();
-	info = socks.lookup(&key);
+	process = in_users_context(sk);
 	if (info && (old == TCP_CLOSE || old == TCP_LISTEN) && new != TCP_CLOSE) {
 		/* another socket at this address: the end of the last one was not shown */
-		if (info->role != ROLE_LISTENER)
+		if (info->role != ROLE_LISTENER && info->state != TCP_CLOSE)
 			count(COUNT_LOST_ENDS);
 		socks.delete(&key);
 		held.delete(&key);
 		info = NULL;
 	}
-	dwell_known = info;
-	if (!info) {
-		info = track(sk, key, old, new, now, process);
+	dwell_known = info && info->state == old;
+	if (info) {
+		if (info->state != old)
+			count(COUNT_LOST_STEPS);
+		info->state = new;
+	} else {
+		info = track(sk, key, old, new, now, lane);
 		if (!info)
 			return;
 	}
@@ -359,8 +462,9 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 	if (new == TCP_CLOSE) {
 		/* a child that never got to ESTABLISHED was never a connection */
 		if (info->role != ROLE_LISTENER && old != TCP_SYN_RECV)
-			finish(info, sk, old, now, process, &me);
-		socks.delete(&key);
+			finish(ctx, info, sk, old, now, process, lane, &me);
+		if (lane == LAST_LANE)
+			socks.delete(&key);
 		return;
 	}
 	half_closed = new == TCP_CLOSE_WAIT;
@@ -369,21 +473,6 @@ static __always_inline void on_transition(struct sock *sk, u8 old, u8 new, bool 
 	if (half_closed)
 		hold(info, key, new, now);
 	info->since = now;
-}
-
-static __always_inline void in_softirq(struct sock *sk, u8 old, u8 new, bool second)
-{
-	u64 which = (u64)sk << 8 | new;
-	u32 zero = 0;
-	u64 *done;
-
-	if (in_users_context(sk))
-		return;
-	done = handled.lookup(&zero);
-	if (!done || (second && *done == which))
-		return;
-	*done = second ? 0 : which;
-	on_transition(sk, old, new, false);
 }
 
 /* A read or write names the user of an accepted socket; connect() has already

@@ -24,6 +24,7 @@ enum event_flag {
 	EVF_UNLINKED = 1 << 4,	  /* EV_TW_END: its full socket was not seen */
 	EVF_TURNED = 1 << 5,	  /* EV_TW_END: it did reach TIME_WAIT */
 	EVF_KILLED = 1 << 6,	  /* EV_CLOSE: by tcp_abort(): the closer is no user of it */
+	EVF_OVERFLOW = 1 << 7,	  /* EV_CLOSE: no mini-socket, there are too many */
 };
 
 enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER, ROLE_LISTENER };
@@ -51,6 +52,13 @@ enum reason {
 	REASON_RESET_SENT,
 	REASON_KILLED,
 	REASON_NETNS_EXIT,
+};
+
+/* Why connect() gave EADDRNOTAVAIL. */
+enum failed {
+	FAILED_NOT,
+	FAILED_EXHAUSTED, /* no automatic port left for this destination */
+	FAILED_CONFLICT,  /* the bound port and this destination are in use together */
 };
 
 /* Time spent in each state, microseconds.  A 32-bit field is for a state that
@@ -102,7 +110,8 @@ struct event {
 	u8 how;
 	u8 via;
 	u8 reason;
-	u16 pad;
+	u8 failed; /* EV_CLOSE: enum failed */
+	u8 pad;
 	u32 rearmed;
 };
 
@@ -143,17 +152,16 @@ struct open_socket {
 	char comm[COMM_LEN];
 };
 
-/* In whose run a connection gets its number, see new_conn(). */
-enum lane { LANE_PROCESS, LANE_SOFTIRQ, LANE_TIMER };
+/* The copies of the program on transitions, and all others: within a lane no
+ * program is interrupted by itself, see on_transition(). */
+enum lane { LANE_1, LANE_2, LANE_3, LANE_4, LANE_OTHERS, LANES };
 
 /* Per-CPU counters: exact even when a ring is full. */
 enum counter {
 	COUNT_CLOSES,
 	COUNT_TW_BORN,
 	COUNT_TW_ENDED,
-	COUNT_CONNS_PROCESS, /* these three number the connections, by enum lane */
-	COUNT_CONNS_SOFTIRQ,
-	COUNT_CONNS_TIMER,
+	COUNT_TW_OVERFLOWED,
 	COUNT_SENT,
 	COUNT_LOST_STATE, /* ring full, by record type */
 	COUNT_LOST_CLOSE,
@@ -162,8 +170,10 @@ enum counter {
 	COUNT_LOST_SOCKS, /* map full: a connection was not followed */
 	COUNT_LOST_TWS,	  /* map full: a TIME_WAIT was not followed */
 	COUNT_LOST_HELD,  /* map full: a half-closed socket was not listed */
-	COUNT_LOST_ENDS,  /* a socket whose → CLOSE the tracepoint did not show */
-	COUNTERS,
+	COUNT_LOST_STEPS, /* a transition that the tracepoint did not show */
+	COUNT_LOST_ENDS,  /* of those → CLOSE */
+	COUNT_CONNS,	  /* number the connections, by enum lane */
+	COUNTERS = COUNT_CONNS + LANES,
 };
 
 #endif

@@ -126,6 +126,13 @@ struct sock {
 	};
 };
 
+struct tcp_sock {
+	union {
+		MEMBER(OFFSET_tcp_sock__linger2, int, linger2);
+		MEMBER(OFFSET_tcp_sock__packets_out, u32, packets_out);
+	};
+};
+
 struct timer_list {
 	union {
 		MEMBER(OFFSET_timer_list__expires, unsigned long, expires);

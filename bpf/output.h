@@ -29,14 +29,14 @@ static __always_inline u64 count(u32 which)
 }
 
 /* A number of our own for each connection, from open to the end of TIME_WAIT:
- * the socket cookie is 0 in most (kernel.md section 5).  `lane` is the caller's
- * context: within one no number is taken while another is, so that none comes
- * twice.  Below 2^53 for 2047 CPUs, 3 lanes and 2^40 connections in each. */
+ * the socket cookie is 0 in most (kernel.md section 5).  Within a CPU's lane no
+ * number is taken while another is, so that none comes twice.  Below 2^53 for
+ * 2047 CPUs and 2^39 connections in each lane. */
 static __always_inline u64 new_conn(u32 lane)
 {
 	u64 cpu = bpf_get_smp_processor_id();
 
-	return (cpu << 2 | lane) << 40 | count(COUNT_CONNS_PROCESS + lane);
+	return (cpu << 3 | lane) << 39 | count(COUNT_CONNS + lane);
 }
 
 static __always_inline struct event *new_event(u8 type, u64 now, u32 lost_counter)

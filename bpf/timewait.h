@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The mini-socket's life.  The kernel keeps no owner in it, so its full socket
- * hands one over: the birth comes first (inside tcp_time_wait()), then the full
- * socket's → CLOSE, which finds the birth by hash and ports.
+ * The mini-socket's life, whichever source it is told by (hooks/).  The kernel
+ * keeps no owner in it, so its full socket hands one over: the birth comes first
+ * (inside tcp_time_wait()), then the full socket's → CLOSE, which finds it.
  */
 #ifndef TWTRACE_TIMEWAIT_H
 #define TWTRACE_TIMEWAIT_H
@@ -13,9 +13,10 @@
 struct tw_info {
 	u64 conn;    /* 0 until its full socket is known */
 	u64 born;    /* ns */
+	u64 birth;   /* its key in births */
 	u64 turned;  /* ns: FIN_WAIT2 became TIME_WAIT; 0: not seen */
-	u64 due;     /* jiffies: when the timer wheel fires */
-	u64 expires; /* jiffies: as last seen armed */
+	u64 due;     /* jiffies: when the timer wheel fires; hooks/timer.h alone */
+	u64 expires; /* jiffies: as last seen armed; hooks/timer.h alone */
 	struct process_id owner;
 	struct endpoints ep;
 	u32 rearmed; /* since TIME_WAIT */
@@ -24,26 +25,25 @@ struct tw_info {
 	u8 maybe_gone; /* cancelled when already due, see hooks/timer.h */
 };
 
-struct birth_key {
-	u32 hash;
-	u16 sport;
-	u16 dport;
+struct birth {
+	u64 tw;
+	u64 substate;
 };
 
 /* tw → what we know of it.  Inserted: tw_born().  Updated: link_time_wait(),
  * tw_rearmed().  Deleted: tw_ended().  The kernel frees none before its end. */
 BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
 
-/* Mini-sockets whose full socket has yet to go to CLOSE.  Inserted: tw_born().
- * Deleted: link_time_wait(), moments later; or tw_ended(), if that transition
- * was never seen. */
-BPF_HASH(births, struct birth_key, u64, 4096);
+/* Mini-sockets whose full socket has yet to go to CLOSE, by what the source
+ * knows the full socket by: its address, or for the timer source birth_of().
+ * Inserted: tw_born().  Deleted: link_time_wait(), moments later; or
+ * tw_ended(), if that transition was never seen. */
+BPF_HASH(births, u64, struct birth, 4096);
 
-static __always_inline void birth_key_of(struct birth_key *key, struct inet_timewait_sock *tw)
+/* What a full socket and the mini-socket that takes its place have in common. */
+static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
 {
-	key->hash = READ(tw, __tw_common.skc_hash);
-	key->sport = bpf_ntohs(READ(tw, tw_sport));
-	key->dport = bpf_ntohs(READ(tw, __tw_common.skc_dport));
+	return (u64)hash << 32 | (u32)sport << 16 | dport;
 }
 
 /* Reads what a mini-socket is about; false if the filters leave it out. */
@@ -58,10 +58,10 @@ static __always_inline bool read_time_wait(struct tw_info *info, struct inet_tim
 	return endpoints_pass(&info->ep, info->family);
 }
 
-static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
+static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 birth_key, u64 due)
 {
 	struct tw_info info = {};
-	struct birth_key key;
+	struct birth birth = { .tw = (u64)tw };
 	u64 tw_key = (u64)tw;
 
 	if (!read_time_wait(&info, tw))
@@ -71,70 +71,40 @@ static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 	if (info.substate == TCP_TIME_WAIT)
 		info.turned = info.born;
 	info.due = due;
-	if (tws.update(&tw_key, &info)) {
+	info.birth = birth_key;
+	birth.substate = info.substate;
+	births.update(&birth_key, &birth);
+	if (tws.update(&tw_key, &info))
 		count(COUNT_LOST_TWS);
-		return;
-	}
-	birth_key_of(&key, tw);
-	births.update(&key, &tw_key);
 }
 
 /* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket
  * that took its place, 0 if none did. */
-static __always_inline int link_time_wait(u32 hash, const struct endpoints *ep, u64 conn,
-					  const struct process_id *owner, u8 old)
+static __always_inline int link_time_wait(u64 birth_key, u64 conn, const struct process_id *owner,
+					  u8 old)
 {
-	struct birth_key key = { .hash = hash, .sport = ep->sport, .dport = ep->dport };
+	struct birth *found, birth;
 	struct tw_info *info;
-	u64 *found;
-	u64 tw;
 
 	if (old != TCP_FIN_WAIT2 && old != TCP_CLOSING)
 		return 0;
-	found = births.lookup(&key);
+	found = births.lookup(&birth_key);
 	if (!found)
 		return 0;
-	tw = *found;
-	births.delete(&key);
-	info = tws.lookup(&tw);
-	if (!info)
-		return 0;
-	info->conn = conn;
-	info->owner = *owner;
-	return info->substate;
-}
-
-/* mod_timer() stays silent when the new expiry falls in the same wheel bucket,
- * but it does store it.  So a stored expiry that we have not seen tells that
- * the timer was started anew at expires - TCP_TIMEWAIT_LEN.  A FIN_WAIT2
- * mini-socket's timer is moved by nothing but its turn to TIME_WAIT
- * (tcp_timewait_state_process()). */
-static __always_inline void catch_up(struct tw_info *info, u64 stored, u64 now)
-{
-	u64 armed = stored - TIMEWAIT_LEN_SECONDS * KERNEL_HZ;
-
-	if (stored == info->expires)
-		return;
-	info->expires = stored;
-	if (info->turned) {
-		info->rearmed++;
-		return;
+	birth = *found;
+	births.delete(&birth_key);
+	info = tws.lookup(&birth.tw);
+	if (info) {
+		info->conn = conn;
+		info->owner = *owner;
 	}
-	info->turned = now - (bpf_jiffies64() - armed) * (1000000000ULL / KERNEL_HZ);
-	if (info->turned < info->born)
-		info->turned = info->born;
+	return birth.substate;
 }
 
-static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw, u64 due)
+static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw)
 {
-	u64 expires = READ(tw, tw_timer.expires);
-	bool moved = expires != info->expires; /* not just to another CPU */
-
-	info->expires = expires;
-	info->due = due;
-	info->maybe_gone = 0;
 	if (info->turned)
-		info->rearmed += moved;
+		info->rearmed++;
 	else if (READ(tw, tw_substate) == TCP_TIME_WAIT)
 		info->turned = bpf_ktime_get_ns();
 }
@@ -157,7 +127,7 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 	ev->flags = flags;
 	if (!info->conn && !(flags & EVF_PREEXISTING)) {
 		ev->flags |= EVF_UNLINKED;
-		ev->conn = new_conn(LANE_TIMER);
+		ev->conn = new_conn(LANE_OTHERS);
 	}
 	if (info->turned) {
 		ev->flags |= EVF_TURNED;
@@ -175,7 +145,7 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 {
 	u64 now = bpf_ktime_get_ns();
 	struct tw_info info = {};
-	struct birth_key birth;
+	u64 birth;
 
 	if (!known) {
 		if (!read_time_wait(&info, tw))
@@ -184,12 +154,10 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 		send_tw_end(&info, now, EVF_PREEXISTING, reason, by);
 		return;
 	}
-	info = *known;
-	catch_up(&info, READ(tw, tw_timer.expires), now);
-	send_tw_end(&info, now, 0, reason, by);
+	send_tw_end(known, now, 0, reason, by);
 	count(COUNT_TW_ENDED);
-	if (!info.conn) {
-		birth_key_of(&birth, tw);
+	if (!known->conn) {
+		birth = known->birth;
 		births.delete(&birth);
 	}
 	tws.delete(&key);

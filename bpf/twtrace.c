@@ -8,29 +8,39 @@
 #include "owner.h"
 #include "timewait.h"
 #include "closing.h"
-#include "hooks/timer.h"
 #include "openfiles.h"
+#ifdef HOOKS_TIMER
+#include "hooks/timer.h"
+#else
+#include "hooks/functions.h"
+#endif
 
-int transition_in_process(struct bpf_raw_tracepoint_args *ctx)
+/* inet_sock_set_state, see on_transition(). */
+int transition_1(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct sock *sk = (void *)ctx->args[0];
-
-	if (in_users_context(sk))
-		on_transition(sk, ctx->args[1], ctx->args[2], true);
+	on_transition(ctx, LANE_1);
 	return 0;
 }
 
-int transition_in_softirq(struct bpf_raw_tracepoint_args *ctx)
+int transition_2(struct bpf_raw_tracepoint_args *ctx)
 {
-	in_softirq((void *)ctx->args[0], ctx->args[1], ctx->args[2], false);
+	on_transition(ctx, LANE_2);
 	return 0;
 }
 
-int transition_in_softirq_again(struct bpf_raw_tracepoint_args *ctx)
+int transition_3(struct bpf_raw_tracepoint_args *ctx)
 {
-	in_softirq((void *)ctx->args[0], ctx->args[1], ctx->args[2], true);
+	on_transition(ctx, LANE_3);
 	return 0;
 }
+
+#if TRANSITION_COPIES > 3
+int transition_4(struct bpf_raw_tracepoint_args *ctx)
+{
+	on_transition(ctx, LANE_4);
+	return 0;
+}
+#endif
 
 /* tcp_rcv_space_adjust: inside tcp_recvmsg(), or a kernel reader in softirq */
 int tcp_read(struct bpf_raw_tracepoint_args *ctx)
@@ -50,6 +60,8 @@ int socket_used(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+#ifdef HOOKS_TIMER
+
 int timer_started(struct bpf_raw_tracepoint_args *ctx)
 {
 	started(ctx);
@@ -67,6 +79,106 @@ int timer_expired(struct bpf_raw_tracepoint_args *ctx)
 	expired(ctx);
 	return 0;
 }
+
+#else
+
+/* The birth: inet_twsk_hashdance() until v6.8, after that
+ * inet_twsk_hashdance_schedule() (the loader attaches the one there is). */
+ENTRY(inet_twsk_hashdance)
+{
+	born((void *)ARGUMENT(0), (void *)ARGUMENT(1));
+	return 0;
+}
+
+ENTRY(inet_twsk_hashdance_schedule)
+{
+	born((void *)ARGUMENT(0), (void *)ARGUMENT(1));
+	return 0;
+}
+
+ENTRY(__inet_twsk_schedule)
+{
+	scheduled((void *)ARGUMENT(0), ARGUMENT(2));
+	return 0;
+}
+
+/* Every end comes by here, once. */
+ENTRY(inet_twsk_kill)
+{
+	killed((void *)ARGUMENT(0));
+	return 0;
+}
+
+ENTRY(tw_timer_handler)
+{
+	timer_fires((void *)ARGUMENT(0));
+	return 0;
+}
+
+ENTRY(tcp_timewait_state_process)
+{
+	segment_comes((void *)ARGUMENT(0));
+	return 0;
+}
+
+RETURN(tcp_timewait_state_process)
+{
+	segment_judged(RETURNED(tcp_timewait_state_process));
+	return 0;
+}
+
+#ifdef HOOKS_KPROBE
+ENTRY(tcp_twsk_unique)
+{
+	reuse_considered((void *)ARGUMENT(1));
+	return 0;
+}
+#endif
+
+RETURN(tcp_twsk_unique)
+{
+	if (RETURNED(tcp_twsk_unique))
+		reuse_allowed(AT_RETURN(1, considered()));
+	return 0;
+}
+
+ENTRY(tcp_abort)
+{
+	abort_begins((void *)ARGUMENT(0));
+	return 0;
+}
+
+ENTRY(inet_twsk_purge)
+{
+	purge_begins();
+	return 0;
+}
+
+RETURN(inet_twsk_purge)
+{
+	purge_ends();
+	return 0;
+}
+
+ENTRY(tcp_time_wait)
+{
+	wants_to_wait((void *)ARGUMENT(0));
+	return 0;
+}
+
+#ifdef HOOKS_FENTRY
+/* Not by a kprobe: whatever interrupts one goes unseen, and this is often. */
+RETURN(inet_csk_accept)
+{
+	struct sock *sk = (void *)RETURNED(inet_csk_accept);
+
+	if (sk)
+		on_use(sk);
+	return 0;
+}
+#endif
+
+#endif
 
 int bpf_iter__task_file(struct bpf_iter__task_file *ctx)
 {

@@ -19,9 +19,10 @@ from tracer.duration import seconds
 from tracer.errors import ExitCode, TwtraceError, UsageError, report, say
 from tracer.filters import Filters
 from tracer.kernel import netns
+from tracer.kernel.hooks import AUTO, SOURCES
 from tracer.kernel.loader import ProgramStats, require_privilege
 from tracer.live import LiveRun, Plan, Publish
-from tracer.model import End
+from tracer.model import Balance, End
 from tracer.output import Output, abandon_stdout, fill_standard_streams
 from tracer.record import STDOUT, TraceFile
 from tracer.table import render
@@ -147,9 +148,11 @@ def _show(
         for number in _STOPPING[1:]:  # the screen reads Ctrl-C as a key
             signal.signal(number, lambda *_: run.stop())
         run_app(run)
+        if run.fallback and not options.quiet:
+            say(run.fallback)
     else:
         output = Output(options.color)
-        run = LiveRun(plan, on_attached=on_attached, is_over=output.reader_is_gone)
+        run = LiveRun(plan, on_attached=on_attached, is_over=output.reader_is_gone, notify=_notify(options))
         _run_until_signal(run, lambda snapshot: output.write(render(snapshot, color=output.color)))
         if output.reader_is_gone():
             return ExitCode.OK
@@ -186,6 +189,7 @@ def _record(arguments: list[str]) -> int:
             trace,
             on_attached=child.start if child else None,
             is_over=child.is_over if child else output.reader_is_gone if path == STDOUT else None,
+            notify=_notify(options),
         )
         _run_until_signal(run, None, child)
     finally:
@@ -285,6 +289,10 @@ def _finish(run: LiveRun, options: argparse.Namespace, path: str | None = None) 
     return ExitCode.LOST if lost and options.strict else ExitCode.OK
 
 
+def _notify(options: argparse.Namespace) -> Callable[[str], None] | None:
+    return None if options.quiet else say
+
+
 def _account(program: ProgramStats) -> str:
     cost = "runs not counted (sysctl kernel.bpf_stats_enabled is 0)"
     if program.runs:
@@ -298,9 +306,20 @@ def _summary(end: End, path: str | None) -> str:
     return (
         f"{totals.lines.get('close', 0)} closes; TIME_WAIT: {totals.born} born"
         f" + {totals.preexisting} before, ended: {ended}, {totals.remaining} still there;"
-        f" lost {sum(end.lost.values())}; in {end.duration_us / 1e6:.1f} s"
+        f" lost {sum(end.lost.values())}; {_residue(totals.ledger)}; in {end.duration_us / 1e6:.1f} s"
         + (f" → {path}" if path and path != STDOUT else "")
     )
+
+
+def _residue(ledger: dict[str, Balance]) -> str:
+    off = {
+        netns: f"{balance.residue:+d} in netns {netns}"
+        for netns, balance in ledger.items()
+        if balance.residue
+    }
+    unasked = sum(balance.kernel is None for balance in ledger.values())
+    told = f"ledger residue {', '.join(off.values()) or 0}"
+    return f"{told} ({unasked} netns could not be asked)" if unasked else told
 
 
 def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) -> Plan:
@@ -314,7 +333,15 @@ def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float)
         remote_ports=frozenset(options.remote),
         family=options.family,
     )
-    return Plan(filters, argv, interval_s, options.ring, options.duration, getattr(options, "states", False))
+    return Plan(
+        filters,
+        argv,
+        interval_s,
+        options.ring,
+        options.hooks,
+        options.duration,
+        getattr(options, "states", False),
+    )
 
 
 def _live_parser(command: str) -> argparse.ArgumentParser:
@@ -370,7 +397,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
     )
     common.add_argument(
-        "--hooks", choices=("auto", "timer"), default="auto", help="source of TIME_WAIT facts"
+        "--hooks",
+        choices=(AUTO, *SOURCES),
+        default=AUTO,
+        help="source of TIME_WAIT facts; auto: the best that works",
     )
     common.add_argument(
         "--ring",

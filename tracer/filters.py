@@ -27,6 +27,11 @@ class Filters:
         by_owner = bool(self.pids or self.comms or self.uids or self.cgroups)
         object.__setattr__(self, "by_owner", by_owner)
 
+    @property
+    def by_endpoint(self) -> bool:
+        """Whether ports or family decide, and not only the namespace or the owner."""
+        return bool(self.local_ports or self.remote_ports or self.family)
+
     def pass_ends(self, ends: Endpoints) -> bool:
         """Do namespace, ports and family let it pass?"""
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -137,6 +137,20 @@ class Close(NamedTuple):
     time_wait: bool
     opener: Owner
     closer: Owner
+    overflow: bool = False
+    """No TIME_WAIT followed because there were too many (tcp_max_tw_buckets)."""
+
+
+class ConnectFailed(NamedTuple):
+    """connect() gave EADDRNOTAVAIL; the socket's `close` follows."""
+
+    ts_us: int
+    ends: Endpoints
+    """`sport` is 0 when no port was left."""
+    owner: Owner
+    error: str
+    cause: str
+    """`exhausted`: no automatic port left; `conflict`: the bound port has this destination already."""
 
 
 class TimeWait(NamedTuple):
@@ -177,13 +191,39 @@ class Lost:
     count: int
 
 
-ConnectionEvent = State | Held | Close | TimeWait | TimeWaitEnd
-Event = ConnectionEvent | Lost
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The ledger of one network namespace against the kernel's own count."""
+
+    born: int
+    preexisting: int
+    ended: int
+    expected: int
+    """TIME_WAITs that should be there at the moment of the kernel's count."""
+    kernel: int | None
+    """Those the kernel counts (FIN_WAIT2 mini-sockets too); None when it could not be asked."""
+    residue: int | None
+    """expected - kernel, less what came and went while the kernel counted: 0 is a ledger that balances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """A running account: what the kernel side counted, and each namespace's balance."""
+
+    ts_us: int
+    kernel: dict[str, int]
+    ledger: dict[str, Balance]
+    """By the namespace's inode number."""
+
+
+ConnectionEvent = State | Held | Close | ConnectFailed | TimeWait | TimeWaitEnd
+Event = ConnectionEvent | Lost | Counters
 
 CONNECTION_EVENTS: dict[str, type[ConnectionEvent]] = {
     "state": State,
     "held": Held,
     "close": Close,
+    "connect_failed": ConnectFailed,
     "time_wait": TimeWait,
     "time_wait_end": TimeWaitEnd,
 }
@@ -218,6 +258,10 @@ class Totals:
     ended: dict[str, int]
     kernel: dict[str, int]
     """What the kernel side counted, told or not, before any filter by owner."""
+    overflowed: int = 0
+    """Closes without the TIME_WAIT they should have had."""
+    ledger: dict[str, Balance] = field(default_factory=dict)
+    """By the namespace's inode number; before any filter by owner, too."""
 
     @property
     def remaining(self) -> int:

@@ -12,6 +12,8 @@ from tracer.model import (
     CONNECTION_EVENTS,
     SCHEMA,
     UNKNOWN_OWNER,
+    Balance,
+    Counters,
     End,
     Endpoints,
     Event,
@@ -59,6 +61,8 @@ class Reader:
             return _end(line)
         if kind == "lost":
             return Lost(**line)
+        if kind == "counters":
+            return Counters(**{**line, "ledger": _ledger(line["ledger"])})
         made = CONNECTION_EVENTS[kind]
         ends = Endpoints(*(line.pop(name) for name in Endpoints._fields))
         for name in _OWNERS & line.keys():
@@ -90,7 +94,19 @@ def _end(line: Json) -> End:
     waits = totals["time_wait"]
     return End(
         line["ts_us"],
-        Totals(totals["lines"], waits["born"], waits["preexisting"], waits["ended"], totals["kernel"]),
+        Totals(
+            totals["lines"],
+            waits["born"],
+            waits["preexisting"],
+            waits["ended"],
+            totals["kernel"],
+            waits.get("overflowed", 0),
+            _ledger(totals.get("ledger", {})),
+        ),
         line["lost"],
         line["duration_us"],
     )
+
+
+def _ledger(value: Json) -> dict[str, Balance]:
+    return {netns: Balance(**balance) for netns, balance in value.items()}

@@ -16,7 +16,10 @@ from tracer.errors import TwtraceError, UsageError
 from tracer.model import (
     CONNECTION_EVENTS,
     SCHEMA,
+    Balance,
     Close,
+    ConnectFailed,
+    Counters,
     End,
     Event,
     Held,
@@ -30,7 +33,10 @@ from tracer.model import (
 
 STDOUT = "-"
 
-_TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items()} | {Lost: "lost"}
+_TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items()} | {
+    Lost: "lost",
+    Counters: "counters",
+}
 
 
 class Encoder:
@@ -39,6 +45,7 @@ class Encoder:
     def __init__(self) -> None:
         self._owners: dict[int, tuple[Owner, orjson.Fragment]] = {}
         self._lines: Counter[str] = Counter()
+        self._overflowed = 0
         self._born = 0
         self._preexisting = 0
         self._ended: Counter[str] = Counter()
@@ -56,6 +63,8 @@ class Encoder:
             self._lost[event.what] += event.count
         elif isinstance(event, TimeWaitEnd):
             self._ended[event.reason] += 1
+        elif isinstance(event, Close):
+            self._overflowed += event.overflow
         elif isinstance(event, TimeWait):
             self._preexisting += event.preexisting
             self._born += not event.preexisting
@@ -64,7 +73,7 @@ class Encoder:
         """One line of the middle, counted."""
         self.note(event)
         kind = _TYPES[type(event)]
-        if isinstance(event, Lost):
+        if isinstance(event, Lost | Counters):
             return _line({"type": kind, **asdict(event)})
         line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
         line |= event.ends._asdict()
@@ -81,6 +90,10 @@ class Encoder:
                 "opener": self._owner(event.opener),
                 "closer": self._owner(event.closer),
             }
+            if event.overflow:
+                line["overflow"] = True
+        elif isinstance(event, ConnectFailed):
+            line |= {"error": event.error, "cause": event.cause}
         elif isinstance(event, TimeWait):
             line["substate"] = event.substate
             self._note_preexisting(line, event.preexisting)
@@ -105,10 +118,20 @@ class Encoder:
             }
         return _line(line)
 
-    def end(self, ts_us: int, duration_us: int, kernel: dict[str, int]) -> tuple[End, bytes]:
+    def end(
+        self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]
+    ) -> tuple[End, bytes]:
         """The last line, and what it says."""
         self._lines["end"] += 1
-        totals = Totals(dict(self._lines), self._born, self._preexisting, dict(self._ended), kernel)
+        totals = Totals(
+            dict(self._lines),
+            self._born,
+            self._preexisting,
+            dict(self._ended),
+            kernel,
+            self._overflowed,
+            ledger,
+        )
         end = End(ts_us, totals, dict(self._lost), duration_us)
         return end, _line(
             {
@@ -121,8 +144,10 @@ class Encoder:
                         "preexisting": totals.preexisting,
                         "ended": totals.ended,
                         "remaining": totals.remaining,
+                        "overflowed": totals.overflowed,
                     },
                     "kernel": kernel,
+                    "ledger": {netns: asdict(balance) for netns, balance in ledger.items()},
                 },
                 "lost": end.lost,
                 "duration_us": duration_us,

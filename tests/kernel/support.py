@@ -18,7 +18,13 @@ ROOT = Path(__file__).parents[2]
 WORKLOADS = Path(__file__).with_name("workloads.py")
 TWTRACE = (sys.executable, "-m", "tracer")
 
+PATIENCE = 60.0
+"""Seconds; emulated machines are slow."""
+
 Line = dict[str, Any]
+
+_START_SECONDS = 300
+"""BCC's compiler takes half a second, and half a minute in an emulated guest that shares its cores."""
 
 _numbers = itertools.count(1)
 
@@ -101,10 +107,20 @@ class Recording:
         return read(self.path)
 
     def wait(self) -> None:
-        _, stderr = self.process.communicate(timeout=60)
+        _, stderr = self.process.communicate(timeout=2 * PATIENCE)
         assert self.process.returncode == 0, stderr
 
-    def wait_for_lines(self, kind: str, count: int, seconds: float = 20) -> None:
+    def wait_for_start(self) -> None:
+        """Until it is attached, or has given up."""
+
+        def has_started() -> bool:
+            return bool(whole_lines(self.path))
+
+        eventually(lambda: has_started() or self.process.poll() is not None, _START_SECONDS)
+        if not has_started():
+            self.wait()
+
+    def wait_for_lines(self, kind: str, count: int, seconds: float = PATIENCE) -> None:
         """Until the trace holds that many lines of `kind`."""
         eventually(lambda: sum(line["type"] == kind for line in whole_lines(self.path)) >= count, seconds)
 
@@ -112,14 +128,22 @@ class Recording:
 @contextmanager
 def recording(path: Path, *options: str) -> Iterator[Recording]:
     """A recording that is attached."""
-    running = Recording(path, *options)
+    with attached({"it": Recording(path, *options)}) as running:
+        yield running["it"]
+
+
+@contextmanager
+def attached(recordings: dict[str, Recording]) -> Iterator[dict[str, Recording]]:
+    """Recordings that are starting, when all of them have."""
     try:
-        running.wait_for_lines("start", 1)
-        yield running
+        for running in recordings.values():
+            running.wait_for_start()
+        yield recordings
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.communicate()
+        for running in recordings.values():
+            if running.process.poll() is None:
+                running.process.kill()
+                running.process.communicate()
 
 
 def whole_lines(path: Path) -> list[Line]:
@@ -170,7 +194,7 @@ def owners(lines: list[Line]) -> set[tuple[int, str, str]]:
     return {(line["owner"]["pid"], line["owner"]["comm"], line["owner"]["grade"]) for line in lines}
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for `condition`, at most so long."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -72,6 +72,15 @@ def test_nothing_lost(outcome: Outcome) -> None:
         "closes": 2 * (WAITS + RESETS),
         "time_wait_born": WAITS,
         "time_wait_ended": WAITS,
+        "time_wait_overflowed": 0,
+    }
+    assert end["totals"]["ledger"][str(outcome.netns)] == {
+        "born": WAITS,
+        "preexisting": 0,
+        "ended": WAITS,
+        "expected": 0,
+        "kernel": 0,
+        "residue": 0,
     }
 
 

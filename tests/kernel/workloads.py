@@ -300,52 +300,5 @@ def keep_open(family: str) -> None:
     wait_for(client)
 
 
-def waiting_pair(family: str) -> tuple[socket.socket, Connection, tuple[str, int]]:
-    """A listener, an accepted connection that has closed first, and its still open client's address."""
-    listener = listen(family)
-    client = connect(listener, family)
-    server, _ = listener.accept()
-    server.close()
-    return listener, client, client.getsockname()[:2]
-
-
-def reuse(family: str) -> None:
-    """A client in TIME_WAIT; its port, bound anew, connects to the same server again."""
-    listener = listen(family)
-    client = socket.socket(listener.family)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    client.connect((LOOPBACK[family], listener.getsockname()[1]))
-    address = client.getsockname()
-    server, _ = listener.accept()
-    client.close()
-    until_eof(server)
-    again = socket.socket(listener.family)
-    again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    again.bind(address)
-    again.connect((LOOPBACK[family], listener.getsockname()[1]))
-    report(client=os.getpid(), port=address[1])
-
-
-def rearm(family: str, after_s: str) -> None:
-    """A FIN_WAIT2 mini-socket that turns at once, and much later gets a stray ACK.
-
-    It answers, and starts its timer anew (tcp_timewait_state_process()); the
-    answer finds nobody at home, and the reset that comes back ends it.
-    """
-    listener, client, (_, port) = waiting_pair(family)
-    time.sleep(0.1)  # the ACK of the FIN has come: a FIN_WAIT2 mini-socket
-    client.close()
-    time.sleep(float(after_s))
-    here = socket.inet_aton(LOOPBACK[family])
-    head = struct.pack("!HHIIBBHHH", port, listener.getsockname()[1], 12345, 99999, 5 << 4, 0x10, 1000, 0, 0)
-    words = struct.unpack("!16H", here + here + struct.pack("!BBH", 0, 6, len(head)) + head)
-    total = sum(words)
-    total = (total & 0xFFFF) + (total >> 16)
-    checksum = ~(total + (total >> 16)) & 0xFFFF
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
-        raw.sendto(head[:16] + struct.pack("!H", checksum) + head[18:], (LOOPBACK[family], 0))
-    report(server=os.getpid())
-
-
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -74,5 +74,6 @@ def test_no_kernel_header_in_bpf() -> None:
     for path in [*(ROOT / "bpf").glob("*.[ch]"), *(ROOT / "bpf/hooks").glob("*.h")]:
         for line in path.read_text().splitlines():
             if line.startswith("#include"):
-                name = line.split('"')[1]
-                assert (ROOT / "bpf" / name).is_file(), f"{path.name}: {line}"
+                name = line.split()[1]
+                folder = {'"': "bpf", "<": "bpf/include/include"}[name[0]]
+                assert (ROOT / folder / name[1:-1]).is_file(), f"{path.name}: {line}"

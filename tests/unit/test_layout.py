@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer.kernel import decode, loader, opensockets, processes
+from tracer.kernel import decode, flags, loader, opensockets, processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ EVENT = [
     "how",
     "via",
     "reason",
-    "pad",
+    "failed",
     "rearmed",
 ]
 PROCESS = ["id.start", "id.pid", "cgroup", "uid", "cmdline_len", "comm", "cmdline"]
@@ -128,7 +128,7 @@ def test_every_field_lies_where_the_header_puts_it(name: str, tmp_path: Path) ->
 
 
 def test_sizes_the_loader_relies_on() -> None:
-    assert decode.EVENT_RECORD.size + 8 == loader.EVENT_STRIDE
+    assert decode.EVENT_RECORD.size + 8 == flags.EVENT_STRIDE
     assert opensockets.OPEN_SOCKET_RECORD.size == loader.OPEN_SOCKET_SIZE
 
 
@@ -137,11 +137,12 @@ def enumeration(name: str) -> dict[str, int]:
     text = (ROOT / "bpf/events.h").read_text()
     body = re.search(rf"enum {name} {{(.*?)}};", text, re.DOTALL)
     assert body
-    value, found = 0, {}
+    others = {} if name == "lane" else enumeration("lane")
+    value, found = 0, dict[str, int]()
     for item in re.sub(r"/\*.*?\*/", "", body[1], flags=re.DOTALL).split(","):
         member, _, given = (part.strip() for part in item.strip().partition("="))
         if member:
-            value = eval(given) if given else value  # noqa: S307 - a number of our own header
+            value = eval(given, {}, others | found) if given else value  # noqa: S307 - our own header
             found[member] = value
             value += 1
     return found
@@ -154,6 +155,7 @@ def enumeration(name: str) -> dict[str, int]:
         ("how", "HOW_", decode.HOWS),
         ("via", "VIA_", decode.VIAS),
         ("reason", "REASON_", decode.REASONS),
+        ("failed", "FAILED_", decode.CAUSES),
     ],
 )
 def test_names_of_numbers(name: str, prefix: str, names: tuple[str, ...]) -> None:
@@ -164,7 +166,7 @@ def test_names_of_numbers(name: str, prefix: str, names: tuple[str, ...]) -> Non
 
 def test_counters() -> None:
     members = enumeration("counter")
-    members.pop("COUNTERS")
+    assert members.pop("COUNTERS") == members.pop("COUNT_CONNS") + enumeration("lane")["LANES"]
     assert {name.removeprefix("COUNT_"): value for name, value in members.items()} == {
         counter.name: counter.value for counter in loader.Counter
     }

@@ -16,7 +16,7 @@ from tracer import cli
 from tracer.errors import ExitCode
 from tracer.habit import habit
 from tracer.kernel import decode
-from tracer.model import CONNECTION_EVENTS, End, Lost, Start
+from tracer.model import CONNECTION_EVENTS, Counters, End, Lost, Start
 
 PAGE = (Path(__file__).parents[2] / "man/twtrace.8").read_text(encoding="ascii")
 
@@ -117,7 +117,13 @@ def test_exit_statuses() -> None:
 
 
 def test_line_types() -> None:
-    assert LINES.keys() - {"Common fields", "Owners"} == {*CONNECTION_EVENTS, "start", "lost", "end"}
+    assert LINES.keys() - {"Common fields", "Owners"} == {
+        *CONNECTION_EVENTS,
+        "start",
+        "lost",
+        "counters",
+        "end",
+    }
 
 
 @pytest.mark.parametrize(
@@ -126,6 +132,7 @@ def test_line_types() -> None:
         *((kind, {*made._fields} - COMMON_FIELDS) for kind, made in CONNECTION_EVENTS.items()),
         ("start", {*Start.__dataclass_fields__, "schema"} - COMMON_FIELDS),
         ("lost", {*Lost.__dataclass_fields__} - COMMON_FIELDS),
+        ("counters", {*Counters.__dataclass_fields__} - COMMON_FIELDS),
         ("end", {*End.__dataclass_fields__} - COMMON_FIELDS),
     ],
 )
@@ -137,6 +144,7 @@ def test_fields_of_a_line(kind: str, fields: set[str]) -> None:
     ("kind", "values"),
     [
         ("close", {*decode.ROLES, *decode.FIRSTS, *decode.HOWS, *decode.VIAS}),
+        ("connect_failed", {*decode.CAUSES[1:]}),
         ("time_wait_end", {*decode.REASONS}),
     ],
 )

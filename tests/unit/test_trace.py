@@ -17,7 +17,10 @@ from tracer.errors import TwtraceError
 from tracer.model import (
     STATES,
     UNKNOWN_OWNER,
+    Balance,
     Close,
+    ConnectFailed,
+    Counters,
     End,
     Endpoints,
     Event,
@@ -58,6 +61,10 @@ endpoints = st.builds(
 states = st.sampled_from(STATES[1:])
 booleans = st.booleans()
 substates = st.sampled_from(["TIME_WAIT", "FIN_WAIT2"])
+ledgers = st.dictionaries(
+    st.integers(1, 2**32 - 1).map(str),
+    st.builds(Balance, number, number, number, number, maybe, st.none() | st.integers(-(2**53), 2**53)),
+)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         State, number, endpoints, owners, states, states, maybe, st.sampled_from(["process", "softirq"])
@@ -79,7 +86,17 @@ events: st.SearchStrategy[Event] = st.one_of(
         booleans,
         owners,
         owners,
+        booleans,
     ),
+    st.builds(
+        ConnectFailed,
+        number,
+        endpoints,
+        owners,
+        st.just("EADDRNOTAVAIL"),
+        st.sampled_from(["exhausted", "conflict"]),
+    ),
+    st.builds(Counters, number, st.dictionaries(text, number), ledgers),
     st.builds(TimeWait, number, endpoints, owners, substates, booleans),
     st.builds(
         TimeWaitEnd,
@@ -99,10 +116,13 @@ events: st.SearchStrategy[Event] = st.one_of(
 )
 
 
+LEDGER = {"4026531840": Balance(2, 1, 3, 0, 0, 0), "4026531841": Balance(1, 0, 0, 1, None, None)}
+
+
 def written(given_events: list[Event]) -> list[bytes]:
     encoder = Encoder()
     lines = [encoder.start(start()), *map(encoder.event, given_events)]
-    _, last = encoder.end(T0, SECOND, {"closes": 1, "time_wait_born": 2, "time_wait_ended": 3})
+    _, last = encoder.end(T0, SECOND, {"closes": 1, "time_wait_born": 2, "time_wait_ended": 3}, LEDGER)
     return [*lines, last]
 
 
@@ -116,6 +136,7 @@ def test_every_line_is_as_the_contract_says_and_reads_back_the_same(given_events
     assert middle == given_events
     assert isinstance(last, End)
     assert last.totals.lines["end"] == 1
+    assert last.totals.ledger == LEDGER
 
 
 @given(st.lists(events, max_size=30))
@@ -141,7 +162,9 @@ def test_totals_are_the_lines() -> None:
         "preexisting": 1,
         "ended": {"expired": 1},
         "remaining": 1,
+        "overflowed": 0,
     }
+    assert end["totals"]["ledger"]["4026531841"]["kernel"] is None
     assert end["lost"] == {"x": 2}
 
 

@@ -87,6 +87,13 @@ class KernelTypes:
         """The BTF id of a function; None if the kernel has none of that name."""
         return self._find(name, _KIND_FUNC)
 
+    def function_arguments(self, name: str) -> int | None:
+        """How many arguments a function takes; None if the kernel has none of that name."""
+        type_id = self.function(name)
+        if type_id is None:
+            return None
+        return self._type(self._type(type_id).size_or_type).vlen
+
     def _offset_in(self, type_id: int, member: str) -> int | None:
         for found in self._members(self._skip_modifiers(type_id)):
             if found.name == member:

@@ -7,26 +7,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from tracer.errors import NotPermittedError, TwtraceError
-from tracer.kernel import sock_diag
+from tracer.kernel import hooks, sock_diag
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.kallsyms import find_functions
-from tracer.kernel.loader import TRACEPOINTS, import_bcc, require_privilege
+from tracer.kernel.loader import import_bcc, require_privilege
 from tracer.kernel.probe import (
-    PROG_KPROBE,
     PROG_RAW_TRACEPOINT,
     PROG_TRACING,
-    TRACE_FENTRY,
     TRACE_ITER,
     Probe,
     ProbeRefusedError,
     create_ring_buffer,
 )
 from tracer.kernel.sysctl import read_settings
-
-_PROBED_FUNCTION = "tcp_close"
 
 
 class Status(str, Enum):
@@ -66,16 +61,25 @@ class Report:
 def examine() -> Report:
     """Try everything. Attaches for an instant, changes nothing."""
     checks = tuple(_try(*check) for check in _CHECKS)
-    by_name = {check.name: check.status for check in checks}
-    broken = [check.name for check in checks if check.needed and check.status is not Status.WORKS]
-    if broken:
-        hooks, why = None, f"not to be had here: {', '.join(broken)}"
+    works = {check.name for check in checks if check.status is Status.WORKS}
+    broken = [check.name for check in checks if check.needed and check.name not in works]
+    sources = {name: _needs(source) <= works for name, source in hooks.SOURCES.items()}
+    if broken or not any(sources.values()):
+        source, why = None, f"not to be had here: {', '.join(broken) or 'any source of TIME_WAIT facts'}"
     else:
-        hooks = "timer"
-        why = (
-            f"the source of this version; fentry {by_name['fentry'].value}, kprobe {by_name['kprobe'].value}"
-        )
-    return Report(os.uname().release, hooks, why, checks, read_settings())
+        choice = next(iter(hooks.candidates(hooks.AUTO)))
+        source, why = choice.source.name, choice.why
+    return Report(os.uname().release, source, why, checks, read_settings())
+
+
+def _needs(source: hooks.Source) -> set[str]:
+    """The names of the checks a source rests on."""
+    tracepoints = {_check_of(a.target) for a in source.attachments if a.kind is hooks.Kind.RAW_TRACEPOINT}
+    return tracepoints or {source.name}
+
+
+def _check_of(tracepoint: str) -> str:
+    return f"raw tracepoint {tracepoint}"
 
 
 def _try(name: str, check: Callable[[], str], needed: bool) -> Check:
@@ -122,24 +126,13 @@ def _raw_tracepoint(name: str) -> Callable[[], str]:
     return check
 
 
-def _fentry() -> str:
-    require_privilege()
-    with KernelTypes() as types:
-        function = types.function(_PROBED_FUNCTION)
-    if function is None:
-        raise ProbeRefusedError(errno.ENOENT, f"no {_PROBED_FUNCTION} in BTF")
-    with Probe(PROG_TRACING, attach_type=TRACE_FENTRY, attach_btf_id=function) as probe:
-        probe.attach_raw_tracepoint(None)
-    return f"attached to {_PROBED_FUNCTION}"
+def _functions(try_it: Callable[[str], None]) -> Callable[[], str]:
+    def check() -> str:
+        require_privilege()
+        try_it(hooks.PROBED_FUNCTION)
+        return f"attached to {hooks.PROBED_FUNCTION}"
 
-
-def _kprobe() -> str:
-    require_privilege()
-    if not Path("/sys/bus/event_source/devices/kprobe").exists():
-        raise ProbeRefusedError(errno.ENOENT, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
-    with Probe(PROG_KPROBE) as probe:
-        probe.attach_kprobe(_PROBED_FUNCTION)
-    return f"attached to {_PROBED_FUNCTION}"
+    return check
 
 
 def _iterator() -> str:
@@ -160,9 +153,13 @@ def _ring_buffer() -> str:
 
 
 def _sock_diag() -> str:
-    found = sock_diag.dump(frozenset({"TIME_WAIT"}))
+    found = sock_diag.dump_time_waits()
     return f"{len(found)} TIME_WAIT in this namespace"
 
+
+_TRACEPOINTS = {attachment.target: attachment.needed for attachment in hooks.transitions()} | {
+    attachment.target: False for attachment in hooks.SOURCES["timer"].attachments
+}
 
 _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("privileges", _privileges, True),
@@ -170,9 +167,9 @@ _CHECKS: tuple[tuple[str, Callable[[], str], bool], ...] = (
     ("BTF", _btf, True),
     ("kallsyms", _kallsyms, True),
     ("ring buffer", _ring_buffer, True),
-    *((f"raw tracepoint {name}", _raw_tracepoint(name), needed) for name, needed in TRACEPOINTS.items()),
+    *((_check_of(name), _raw_tracepoint(name), needed) for name, needed in _TRACEPOINTS.items()),
     ("iterator", _iterator, False),
     ("sock_diag", _sock_diag, True),
-    ("fentry", _fentry, False),
-    ("kprobe", _kprobe, False),
+    ("fentry", _functions(hooks.try_fentry), False),
+    ("kprobe", _functions(hooks.try_kprobe), False),
 )

@@ -12,6 +12,7 @@ from tracer.model import (
     STATES,
     UNKNOWN_OWNER,
     Close,
+    ConnectFailed,
     Endpoints,
     Event,
     Grade,
@@ -22,7 +23,7 @@ from tracer.model import (
     TimeWaitEnd,
 )
 
-EVENT_RECORD = struct.Struct("=QQ16s16sHHIQI4xQI4xQI4xQQQQIIIIIIBBBBBBBBBBHI")
+EVENT_RECORD = struct.Struct("=QQ16s16sHHIQI4xQI4xQI4xQQQQIIIIIIBBBBBBBBBBBxI")
 """`struct event` of bpf/events.h, without the ring's header."""
 
 HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
@@ -31,11 +32,14 @@ HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
 _RING_RECORD = struct.Struct("=8x" + EVENT_RECORD.format[1:])
 
 _EV_STATE, _EV_CLOSE, _EV_TW_END = 1, 2, 3
-_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _UNLINKED, _TURNED, _KILLED = (1 << bit for bit in range(7))
+_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _UNLINKED, _TURNED, _KILLED, _OVERFLOW = (
+    1 << bit for bit in range(8)
+)
 
 ROLES = ("unknown", "client", "server", "unknown")
 FIRSTS = ("none", "local", "remote", "both")
 HOWS = ("unknown", "fin", "reset_sent", "reset_received", "timeout", "failed")
+CAUSES = ("not", "exhausted", "conflict")
 VIAS = ("unknown", "close", "shutdown", "exit", "abort")
 REASONS = (
     "unknown",
@@ -48,7 +52,7 @@ REASONS = (
     "netns_exit",
 )
 
-_OWN_CONNS = 8191 << 40
+_OWN_CONNS = (2047 << 3) << 39
 """Connection numbers from here on are ours; those below are the kernel side's."""
 
 
@@ -88,7 +92,7 @@ class _Record(NamedTuple):
     how: int
     via: int
     reason: int
-    pad: int
+    failed: int
     rearmed: int
 
 
@@ -184,9 +188,10 @@ class Decoder:
             followed,
             opener,
             closer,
+            bool(record.flags & _OVERFLOW),
         )
         if not followed:
-            return [close]
+            return [*_connect_failed(close, record.failed), close]
         if owner.grade is Grade.INFERRED:
             self._inferred[record.conn] = owner
         if ends.conn != record.conn:
@@ -230,6 +235,12 @@ class Decoder:
     def _new_conn(self) -> int:
         self._next_conn += 1
         return self._next_conn
+
+
+def _connect_failed(close: Close, failed: int) -> list[Event]:
+    if not failed:
+        return []
+    return [ConnectFailed(close.ts_us, close.ends, close.owner, "EADDRNOTAVAIL", CAUSES[failed])]
 
 
 def _endpoints(record: _Record) -> Endpoints:

@@ -5,124 +5,39 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from tracer.errors import KernelLacksError, NotPermittedError, TwtraceError
-from tracer.filters import Filters
 from tracer.kernel.btf import KernelTypes
-from tracer.kernel.kallsyms import SymbolRange, find_functions
+from tracer.kernel.flags import LoadOptions, compile_flags, tick_us
+from tracer.kernel.hooks import AUTO, LAST_RESORT, Attachment, Choice, Kind, candidates, transitions
 
-EVENT_STRIDE = 184
 OPEN_SOCKET_SIZE = 80
-
-_LAYOUT = {
-    "ns_common": ("inum",),
-    "net": ("ns",),
-    "sock_common": (
-        "skc_daddr",
-        "skc_rcv_saddr",
-        "skc_hash",
-        "skc_dport",
-        "skc_family",
-        "skc_state",
-        "skc_net",
-        "skc_v6_daddr",
-        "skc_v6_rcv_saddr",
-    ),
-    "socket": ("file", "sk"),
-    "socket_lock_t": ("owned",),
-    "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
-    "inet_sock": ("inet_sport",),
-    "timer_list": ("expires", "function"),
-    "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
-    "mm_struct": ("arg_start", "arg_end"),
-    "task_struct": ("flags", "tgid", "group_leader", "start_boottime", "mm", "comm"),
-}
-"""Every struct member that bpf/kernel.h reads."""
-
-_EITHER = {"file": ("f_ref", "f_count")}
-"""Of these, the first that the kernel has."""
-
-_HANDLER = "tw_timer_handler"
-_STACK_SYMBOLS = (
-    "mod_timer",
-    "mod_timer_pending",
-    "__mod_timer",
-    "timers_dead_cpu",
-    "run_timer_softirq",
-    "__run_timers",
-    "expire_timers",
-    "timer_expire_remote",
-    "tcp_time_wait",
-    "tcp_timewait_state_process",
-    "tcp_v4_rcv",
-    "tcp_v6_rcv",
-    "__inet_hash_connect",
-    "__inet_check_established",
-    "__inet6_check_established",
-    "tcp_abort",
-    "inet_twsk_purge",
-)
-"""Functions by which bpf/hooks/timer.h reads a stack."""
-
-_ATTACHMENTS = (
-    # The timers first: a TIME_WAIT born while we attach then has no full
-    # socket, rather than a full socket having no TIME_WAIT.
-    ("timer_expire_entry", "timer_expired", True),
-    ("timer_cancel", "timer_cancelled", True),
-    ("timer_start", "timer_started", True),
-    ("inet_sock_set_state", "transition_in_process", True),
-    ("inet_sock_set_state", "transition_in_softirq", True),
-    ("inet_sock_set_state", "transition_in_softirq_again", True),
-    ("tcp_rcv_space_adjust", "tcp_read", True),
-    ("sock_send_length", "socket_used", False),
-    ("sock_recv_length", "socket_used", False),
-)
-"""(raw tracepoint, program, needed); those not needed came with Linux 6.3."""
-
-TRACEPOINTS = {tracepoint: needed for tracepoint, _, needed in _ATTACHMENTS}
-"""Raw tracepoints in use → whether it does not go without."""
 
 
 class Counter(IntEnum):
-    """`enum counter` of bpf/events.h."""
+    """`enum counter` of bpf/events.h, but for those that number the connections."""
 
     CLOSES = 0
     TW_BORN = 1
     TW_ENDED = 2
-    CONNS_PROCESS = 3
-    CONNS_SOFTIRQ = 4
-    CONNS_TIMER = 5
-    SENT = 6
-    LOST_STATE = 7
-    LOST_CLOSE = 8
-    LOST_TW_END = 9
-    LOST_PROCESS = 10
-    LOST_SOCKS = 11
-    LOST_TWS = 12
-    LOST_HELD = 13
-    LOST_ENDS = 14
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """What is decided at compile time of the programs."""
-
-    filters: Filters = Filters()
-    with_states: bool = False
-    ring_mib: int = 32
-    """Event ring, a power of two; 184 bytes a record."""
-    max_socks: int = 131_072
-    """Connections followed at a time."""
-    max_tws: int = 262_144
-    """TIME_WAITs followed at a time."""
+    TW_OVERFLOWED = 3
+    SENT = 4
+    LOST_STATE = 5
+    LOST_CLOSE = 6
+    LOST_TW_END = 7
+    LOST_PROCESS = 8
+    LOST_SOCKS = 9
+    LOST_TWS = 10
+    LOST_HELD = 11
+    LOST_STEPS = 12
+    LOST_ENDS = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +64,15 @@ def source_folder() -> Path:
     )
 
 
-_BPF_F_NO_PREALLOC = 1
 _PROG_TYPE_TRACING = 26
-_CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
+_PROG_TYPES = {
+    Kind.RAW_TRACEPOINT: 17,
+    Kind.FENTRY: _PROG_TYPE_TRACING,
+    Kind.FEXIT: _PROG_TYPE_TRACING,
+    Kind.KPROBE: 2,
+    Kind.KRETPROBE: 2,
+}
+"""`enum bpf_prog_type`, include/uapi/linux/bpf.h."""
 
 _LOCAL_INCLUDE = re.compile(r'^#include "([\w/.]+)"$', re.MULTILINE)
 
@@ -174,17 +95,6 @@ def assemble(folder: Path, name: str = "twtrace.c", seen: set[str] | None = None
     return "\n".join(lines)
 
 
-def kernel_release() -> tuple[int, int]:
-    """Major and minor version of the running kernel."""
-    major, minor = re.findall(r"\d+", os.uname().release)[:2]
-    return int(major), int(minor)
-
-
-def tick_us() -> int:
-    """Length of a kernel tick in microseconds: the resolution of the coarse clock is 1/HZ."""
-    return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
-
-
 def require_privilege() -> None:
     """Raise NotPermittedError unless we may load eBPF programs."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
@@ -197,32 +107,42 @@ def require_privilege() -> None:
         )
 
 
+def load(options: LoadOptions) -> LoadedPrograms:
+    """Load with the best source of TIME_WAIT facts that the kernel takes, or with the one asked for.
+
+    Raises NotPermittedError, or KernelLacksError when none is left.
+    """
+    require_privilege()
+    reasons: list[str] = []
+    for choice in candidates(options.hooks):
+        why = "; ".join([choice.why, *reasons]) if reasons else choice.why
+        try:
+            return LoadedPrograms(options, replace(choice, why=why))
+        except KernelLacksError as error:
+            if options.hooks != AUTO or choice.source.name == LAST_RESORT:
+                raise
+            reasons.append(f"{choice.source.name}: {error.cause}")
+    raise KernelLacksError("no source of TIME_WAIT facts works here", "see `twtrace doctor`")
+
+
 class LoadedPrograms:
     """The programs, attached; detached by close(), or by the kernel when we die."""
 
-    def __init__(self, options: LoadOptions) -> None:
-        require_privilege()
+    def __init__(self, options: LoadOptions, choice: Choice) -> None:
+        """Compile, load, attach. Raises KernelLacksError when the kernel refuses a needed part."""
         bcc = import_bcc()
         folder = source_folder()
+        self.choice = choice
+        self.tick_us = tick_us()
         with KernelTypes() as types:
-            flags = [*_layout_flags(types), *_option_flags(options)]
-            if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
-                flags.append("-DHAVE_BUCKET_EXPIRY")
-            self._tracepoints = {
-                name for name, *_ in _ATTACHMENTS if types.tracepoint_arguments(name) is not None
-            }
-        symbols = find_functions((_HANDLER, *_STACK_SYMBOLS))
-        if _HANDLER not in symbols:
-            raise KernelLacksError(
-                f"/proc/kallsyms has no {_HANDLER}: TIME_WAIT timers cannot be told from others",
-                "use a kernel with CONFIG_KALLSYMS=y",
-            )
-        flags += _symbol_flags(symbols)
+            flags = compile_flags(options, choice.source, types)
+            # 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11)
+            self._has_iterator = types.function("bpf_sock_from_file") is not None
+            attachments = _present((*choice.source.attachments, *transitions()), types)
         os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include")
         self._lib = bcc.lib
-        self.tick_us = tick_us()
         try:
-            self._bpf = bcc.BPF(text=assemble(folder), cflags=flags)
+            self._bpf = _without_autoload(bcc)(text=assemble(folder), cflags=flags)
         except Exception as error:  # BCC raises nothing narrower
             raise KernelLacksError(
                 f"the eBPF programs do not compile for this kernel: {error}",
@@ -233,13 +153,9 @@ class LoadedPrograms:
         try:
             # All are loaded before the first is attached: what happens between
             # the first and the last is seen by some only.
-            ready = [
-                (tracepoint, self._load(program))
-                for tracepoint, program, needed in _ATTACHMENTS
-                if self._has(tracepoint, needed)
-            ]
-            for tracepoint, fd in ready:
-                self._attach(tracepoint, fd)
+            ready = [(attachment, self._load(attachment)) for attachment in attachments]
+            for attachment, fd in ready:
+                self._attach(attachment, fd)
         except BaseException:
             self.close()
             raise
@@ -261,9 +177,10 @@ class LoadedPrograms:
     def open_sockets(self) -> Iterator[bytes] | None:
         """`struct open_socket` of every TCP socket in a process's files.
 
-        None where the kernel has no such iterator (bpf_sock_from_file came with
-        5.11); the caller then reads /proc.
+        None where the kernel has no such iterator; the caller then reads /proc.
         """
+        if not self._has_iterator:
+            return None
         try:
             program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
         except Exception:  # BCC raises nothing narrower  # noqa: BLE001
@@ -298,31 +215,30 @@ class LoadedPrograms:
         self.detach()
         self._bpf.cleanup()
 
-    def _has(self, tracepoint: str, needed: bool) -> bool:
-        there = tracepoint in self._tracepoints
-        if needed and not there:
-            raise KernelLacksError(
-                f"this kernel has no tracepoint {tracepoint}",
-                "use Linux 5.10 or later, built with tracepoints; `twtrace doctor` lists them",
-            )
-        return there
-
-    def _load(self, program: str) -> int:
+    def _load(self, attachment: Attachment) -> int:
         try:
-            fd: int = self._bpf.load_func(program.encode(), self._bpf.RAW_TRACEPOINT).fd
+            fd: int = self._bpf.load_func(attachment.program.encode(), _PROG_TYPES[attachment.kind]).fd
         except Exception as error:  # BCC raises nothing narrower
             raise KernelLacksError(
-                f"the kernel refuses the eBPF program {program}: {error}",
+                f"the kernel refuses the eBPF program {attachment.program}: {error}",
                 "see the verifier's messages above; `twtrace doctor` says what this kernel allows",
             ) from error
-        self._programs[program] = fd
+        self._programs[attachment.program] = fd
         return fd
 
-    def _attach(self, tracepoint: str, fd: int) -> None:
-        link = self._lib.bpf_attach_raw_tracepoint(fd, tracepoint.encode())
+    def _attach(self, attachment: Attachment, fd: int) -> None:
+        target = attachment.target.encode()
+        if attachment.kind is Kind.RAW_TRACEPOINT:
+            link = self._lib.bpf_attach_raw_tracepoint(fd, target)
+        elif attachment.kind in (Kind.FENTRY, Kind.FEXIT):
+            link = self._lib.bpf_attach_kfunc(fd)
+        else:
+            at_return = int(attachment.kind is Kind.KRETPROBE)
+            link = self._lib.bpf_attach_kprobe(fd, at_return, b"twtrace", target, 0, 0)
         if link < 0:
+            place = f"{attachment.kind.value} {attachment.target}"
             raise KernelLacksError(
-                f"cannot attach to the raw tracepoint {tracepoint}: {os.strerror(ct.get_errno())}",
+                f"cannot attach to {place}: {os.strerror(ct.get_errno())}",
                 "`twtrace doctor` says what this kernel and user allow",
             )
         self._links.append(link)
@@ -361,51 +277,24 @@ def import_bcc() -> ModuleType:
         ) from error
 
 
-def _layout_flags(types: KernelTypes) -> Iterator[str]:
-    for struct, members in _LAYOUT.items():
-        for member in members:
-            offset = types.offset(struct, member)
-            if offset is None:
-                raise KernelLacksError(
-                    f"struct {struct} of this kernel has no {member}",
-                    "this kernel is newer or older than twtrace knows: please report it",
-                )
-            yield f"-DOFFSET_{struct}__{member}={offset}"
-    for struct, alternatives in _EITHER.items():
-        for member in alternatives:
-            offset = types.offset(struct, member)
-            if offset is not None:
-                yield f"-DOFFSET_{struct}__{member}={offset}"
-                break
+def _without_autoload(bcc: ModuleType) -> type:
+    """bcc.BPF, but it does not attach programs by itself, one by one, for what they are called."""
+    return type("BPF", (bcc.BPF,), {"_trace_autoload": lambda _self: None})
 
 
-def _option_flags(options: LoadOptions) -> Iterator[str]:
-    ring_bytes = options.ring_mib << 20
-    yield f"-DEVENT_RING_PAGES={ring_bytes // 4096}"
-    # Counted by each CPU for itself; together they wake us before a quarter is full.
-    yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
-    yield "-DPROCESS_RING_PAGES=256"
-    yield f"-DMAX_SOCKS={options.max_socks}"
-    yield f"-DMAX_TWS={options.max_tws}"
-    # Entries on demand where the allocator is safe in any context: 7c8199e24fa0
-    # "bpf: Introduce any context BPF specific memory allocator." (v6.1).
-    yield f"-DBIG_MAP_FLAGS={_BPF_F_NO_PREALLOC if kernel_release() >= (6, 1) else 0}"
-    yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
-    if options.with_states:
-        yield "-DWITH_STATES"
-    filters = options.filters
-    if filters.netns is not None:
-        yield f"-DFILTER_NETNS={filters.netns}U"
-    if filters.family is not None:
-        yield f"-DFILTER_FAMILY={filters.family}"
-    for name, ports in (("LOCAL", filters.local_ports), ("REMOTE", filters.remote_ports)):
-        if ports:
-            yield f"-DFILTER_{name}_PORTS(p)=" + "||".join(f"(p)=={port}" for port in sorted(ports))
-
-
-def _symbol_flags(symbols: dict[str, SymbolRange]) -> Iterator[str]:
-    yield f"-DTW_TIMER_HANDLER={symbols[_HANDLER].start:#x}ULL"
-    for name in _STACK_SYMBOLS:
-        start, end = symbols.get(name, SymbolRange(0, 0))
-        yield f"-DSTART_{name}={start:#x}ULL"
-        yield f"-DEND_{name}={end:#x}ULL"
+def _present(attachments: Iterable[Attachment], types: KernelTypes) -> list[Attachment]:
+    """Those whose place this kernel has. Raises KernelLacksError without a needed one."""
+    present = []
+    for attachment in attachments:
+        if attachment.kind is Kind.RAW_TRACEPOINT:
+            there = types.tracepoint_arguments(attachment.target) is not None
+        else:
+            there = types.function(attachment.target) is not None
+        if there:
+            present.append(attachment)
+        elif attachment.needed:
+            raise KernelLacksError(
+                f"this kernel has no {attachment.kind.value} {attachment.target}",
+                "use Linux 5.10 or later, built with tracepoints and BTF; `twtrace doctor` lists them",
+            )
+    return present

@@ -91,7 +91,7 @@ class Probe:
             libc.syscall(_PERF_EVENT_OPEN[os.uname().machine], ct.byref(attributes), -1, 0, -1, 8), "open"
         )
         if libc.ioctl(event, _PERF_EVENT_IOC_SET_BPF, self._program):
-            self._refused("attach")
+            raise self._refused("attach")
 
     def _keep(self, fd: int, what: str) -> int:
         if fd < 0:

@@ -19,13 +19,14 @@ _MESSAGE = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2 with an empty id
 _ENTRY = struct.Struct("=BBBB2s2s16s16sIIIIIIII")  # struct inet_diag_msg
 _BUFFER = 1 << 18
+_TIMER_TIME_WAIT = 3  # idiag_timer of inet_twsk_diag_fill(), sock_diag(7)
 
 
 class DiagSocket(NamedTuple):
     """One socket of the dump."""
 
     state: str
-    """As shown by the kernel: a FIN_WAIT2 mini-socket says `FIN_WAIT2`, with inode 0."""
+    """As shown by the kernel: a FIN_WAIT2 mini-socket says `FIN_WAIT2`."""
     family: int
     saddr: str
     sport: int
@@ -34,14 +35,22 @@ class DiagSocket(NamedTuple):
     expires_ms: int
     inode: int
     uid: int
+    is_time_wait: bool
+    """A mini-socket, of whichever substate."""
+
+
+def dump_time_waits() -> list[DiagSocket]:
+    """All mini-sockets in this thread's namespace.
+
+    The kernel picks them by their substate (tcp_diag_dump_icsk(),
+    net/ipv4/inet_diag.c), so FIN_WAIT2 has to be asked for, too: full sockets and
+    mini-sockets alike.
+    """
+    return [entry for entry in dump(frozenset({"TIME_WAIT", "FIN_WAIT2"})) if entry.is_time_wait]
 
 
 def dump(states: frozenset[str]) -> list[DiagSocket]:
-    """All TCP sockets in one of `states`, of both families, in this thread's namespace.
-
-    `TIME_WAIT` takes in the FIN_WAIT2 mini-sockets: the kernel files both under
-    it (inet_twsk_diag_fill, net/ipv4/inet_diag.c).
-    """
+    """All TCP sockets in one of `states`, of both families, in this thread's namespace."""
     mask = sum(1 << STATES.index(state) for state in states)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -80,7 +89,7 @@ def _entry(data: bytes, at: int) -> DiagSocket:
     (
         family,
         state,
-        _timer,
+        timer,
         _retrans,
         sport,
         dport,
@@ -112,4 +121,5 @@ def _entry(data: bytes, at: int) -> DiagSocket:
         expires,
         inode,
         uid,
+        timer == _TIMER_TIME_WAIT,
     )

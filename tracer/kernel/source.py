@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,13 +15,17 @@ from tracer import __version__
 from tracer.errors import NotPermittedError, say
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
+from tracer.kernel.flags import LoadOptions
 from tracer.kernel.held import HeldSockets, read_map
-from tracer.kernel.loader import Counter, LoadedPrograms, LoadOptions, ProgramStats
+from tracer.kernel.hooks import ACCEPT, transitions
+from tracer.kernel.ledger import Key, Ledger, key_of
+from tracer.kernel.loader import Counter, ProgramStats, load
 from tracer.kernel.opensockets import OpenSocket, OpenSockets, from_iterator, from_proc
 from tracer.kernel.processes import PROCESS_RECORD, Processes
 from tracer.kernel.ring import Ring
+from tracer.kernel.sockstat import count_time_waits
 from tracer.kernel.sysctl import read_settings
-from tracer.model import UNKNOWN_OWNER, Endpoints, Event, Held, Lost, Start, TimeWait
+from tracer.model import UNKNOWN_OWNER, Balance, Endpoints, Event, Held, Lost, Start, TimeWait
 
 Found = TypeVar("Found")
 
@@ -28,13 +33,6 @@ _PROCESS_RING_BYTES = 1 << 20
 _BUSY_TRIES = 1000
 """Another CPU writes a process record for less than these take."""
 _HALF_CLOSED = frozenset({"CLOSE_WAIT", "FIN_WAIT2"})
-
-HOOKS = {
-    "transitions": "raw tracepoint inet_sock_set_state",
-    "owner": "process context of transitions, tcp_rcv_space_adjust, sock_send_length, sock_recv_length",
-    "time_wait": "timer tracepoints (timer_start, timer_cancel, timer_expire_entry)",
-    "source": "timer",
-}
 
 _LOST = {
     Counter.LOST_STATE: "state records, event ring full",
@@ -44,11 +42,13 @@ _LOST = {
     Counter.LOST_SOCKS: "connections, map full",
     Counter.LOST_TWS: "time_waits, map full",
     Counter.LOST_HELD: "half-closed sockets, map full",
+    Counter.LOST_STEPS: "transitions of connections, not shown by the kernel",
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
 }
 _MISSED = "kernel events of any namespace, program interrupted by itself"
-_MISSES = frozenset({"timer_started", "timer_cancelled", "timer_expired"})
-"""Programs whose dropped runs are lost facts; for the others see on_transition() in bpf/closing.h."""
+_HARMLESS = frozenset({*(attachment.program for attachment in transitions()), f"kretfunc__{ACCEPT}"})
+"""Programs whose dropped runs lose no fact, or one that is told otherwise too: see on_transition()
+and on_use() in bpf/closing.h."""
 
 
 class LiveSource:
@@ -58,7 +58,8 @@ class LiveSource:
         self._filters = options.filters
         self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._offset_us = _realtime_us() - self._attached_ns // 1000
-        self._programs = LoadedPrograms(options)
+        self._programs = load(options)
+        self._ledger = Ledger()
         self._events = Ring(self._programs.map_fd("events"), options.ring_mib << 20, EVENT_RECORD.size)
         self._process_ring = Ring(
             self._programs.map_fd("processes"), _PROCESS_RING_BYTES, PROCESS_RECORD.size
@@ -75,6 +76,7 @@ class LiveSource:
 
     def start(self, argv: tuple[str, ...]) -> Start:
         """The description of this host and of what we listen to."""
+        choice = self._programs.choice
         return Start(
             ts_us=self.now_us(),
             version=__version__,
@@ -82,7 +84,7 @@ class LiveSource:
             kernel=os.uname().release,
             argv=argv,
             filters=self._filters.as_dict(),
-            hooks=HOOKS,
+            hooks={"source": choice.source.name, "why": choice.why, **choice.source.facts},
             clock={"realtime_minus_monotonic_us": self._offset_us, "tick_us": self._programs.tick_us},
             sysctl={str(inode): found for inode, found in self._in_each_namespace(read_settings)},
         )
@@ -108,12 +110,13 @@ class LiveSource:
         events = self.read()
         # One born after we attached is in the dump as well as in the ring.
         ours = {event.ends[1:] for event in events if isinstance(event, TimeWait)}
-        older += [
+        waiting: list[Event] = [
             TimeWait(now_us, self._decoder.add_older(ends), UNKNOWN_OWNER, substate, preexisting=True)
             for ends, substate in dumped
             if ends[1:] not in ours and self._filters.pass_ends(ends)
         ]
-        return older + events
+        self._ledger.add(waiting)
+        return older + waiting + events
 
     def wait(self, seconds: float) -> None:
         """Sleep until there is something that should not wait, `seconds` at most."""
@@ -131,13 +134,16 @@ class LiveSource:
                 break
             self._processes.add_records(self._process_ring.read(told))
         events = self._decoder.decode(self._events.read(upto))
+        self._ledger.add(events)
         return events + self._held.tell(half_closed, events, self.now_us())
 
     def lost(self) -> list[Event]:
         """What could not be told since the last call."""
         counters = self._programs.counters()
         lost = {what: counters[which] for which, what in _LOST.items()}
-        lost[_MISSED] = sum(program.missed for program in self._programs.stats() if program.name in _MISSES)
+        lost[_MISSED] = sum(
+            program.missed for program in self._programs.stats() if program.name not in _HARMLESS
+        )
         news: list[Event] = [
             Lost(self.now_us(), what, count - self._told_lost.get(what, 0))
             for what, count in lost.items()
@@ -153,16 +159,49 @@ class LiveSource:
             "closes": counters[Counter.CLOSES],
             "time_wait_born": counters[Counter.TW_BORN],
             "time_wait_ended": counters[Counter.TW_ENDED],
+            "time_wait_overflowed": counters[Counter.TW_OVERFLOWED],
         }
 
     def programs(self) -> tuple[ProgramStats, ...]:
         """The kernel's account of our programs."""
         return self._programs.stats()
 
-    def stop(self) -> list[Event]:
-        """Detach; returns what was still in the rings."""
+    def balance(self) -> tuple[list[Event], dict[str, Balance]]:
+        """Each namespace's ledger against the kernel's own number of TIME_WAITs, and the events on the way.
+
+        The number is of the whole namespace: with a filter by port or family the
+        kernel is not asked.
+        """
+        self._look_for_namespaces()
+        events = self.read()
+        since_us = self._ledger.watch(self.now_us())
+        counted: dict[int, int] = {}
+        if not self._filters.by_endpoint:
+            counted = dict(self._in_each_namespace(count_time_waits))
+        events += self.read()
+        balances = {
+            inode: self._ledger.against_count(inode, counted.get(inode), since_us)
+            for inode in self._ledger.namespaces()
+        }
+        self._ledger.settle()
+        return events, _told(balances)
+
+    def stop(self) -> tuple[list[Event], dict[str, Balance]]:
+        """Detach; returns what was still in the rings, and the ledger against the kernel's own list."""
+        self._look_for_namespaces()
+        events = self.read()
+        since_us = self._ledger.watch(self.now_us())
+        listed: dict[int, set[Key]] = {inode: set() for inode in self._namespaces}
+        for ends, _ in self._time_waits():
+            if self._filters.pass_ends(ends):
+                listed[ends.netns].add(key_of(ends))
         self._programs.detach()
-        return self.read() + self.lost()
+        events += self.read() + self.lost()
+        balances = {
+            inode: self._ledger.against_list(inode, listed.get(inode), since_us)
+            for inode in self._ledger.namespaces() | {inode for inode, keys in listed.items() if keys}
+        }
+        return events, _told(balances)
 
     def close(self) -> None:
         """Free everything."""
@@ -181,6 +220,9 @@ class LiveSource:
         wanted = self._filters.netns
         return {inode: path for inode, path in netns.find_all().items() if wanted in (None, inode)}
 
+    def _look_for_namespaces(self) -> None:
+        self._namespaces = self._find_namespaces()
+
     def _half_closed(self) -> list[tuple[Endpoints, str]]:
         return [
             (
@@ -192,13 +234,12 @@ class LiveSource:
         ]
 
     def _time_waits(self) -> list[tuple[Endpoints, str]]:
-        dump = partial(sock_diag.dump, frozenset({"TIME_WAIT"}))
         return [
             (
                 Endpoints(0, inode, entry.family, entry.saddr, entry.sport, entry.daddr, entry.dport),
                 entry.state,
             )
-            for inode, entries in self._in_each_namespace(dump)
+            for inode, entries in self._in_each_namespace(sock_diag.dump_time_waits)
             for entry in entries
         ]
 
@@ -217,6 +258,16 @@ class LiveSource:
             pass
         del self._namespaces[inode]
         return None
+
+
+def _told(balances: dict[int, Balance]) -> dict[str, Balance]:
+    """A namespace that is gone, and whose TIME_WAITs all are, needs no asking."""
+    return {
+        str(inode): replace(balance, kernel=0, residue=0)
+        if balance.kernel is None and not balance.expected
+        else balance
+        for inode, balance in sorted(balances.items())
+    }
 
 
 def _realtime_us() -> int:

@@ -1,0 +1,168 @@
+"""What bpf/twtrace.c is compiled with: the running kernel's layout, the options, the hook source."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tracer.errors import KernelLacksError
+from tracer.filters import Filters
+from tracer.kernel import hooks
+from tracer.kernel.btf import KernelTypes
+from tracer.kernel.kallsyms import SymbolRange, find_functions
+
+EVENT_STRIDE = 184
+
+_LAYOUT = {
+    "ns_common": ("inum",),
+    "net": ("ns",),
+    "sock_common": (
+        "skc_daddr",
+        "skc_rcv_saddr",
+        "skc_hash",
+        "skc_dport",
+        "skc_family",
+        "skc_state",
+        "skc_net",
+        "skc_v6_daddr",
+        "skc_v6_rcv_saddr",
+    ),
+    "socket": ("file", "sk"),
+    "socket_lock_t": ("owned",),
+    "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
+    "inet_sock": ("inet_sport",),
+    "tcp_sock": ("linger2", "packets_out"),
+    "timer_list": ("expires", "function"),
+    "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
+    "mm_struct": ("arg_start", "arg_end"),
+    "task_struct": ("flags", "tgid", "group_leader", "start_boottime", "mm", "comm"),
+}
+"""Every struct member that bpf/kernel.h reads."""
+
+_EITHER = {"file": ("f_ref", "f_count")}
+"""Of these, the first that the kernel has."""
+
+_HANDLER = "tw_timer_handler"
+_STACK_SYMBOLS = (
+    "tcp_validate_incoming",
+    "tcp_rcv_state_process",
+    "tcp_time_wait",
+    "tcp_fin",
+    "tcp_done",
+    "tcp_keepalive_timer",
+    "__tcp_close",
+)
+"""Functions by which bpf/closing.h reads a stack, with every source."""
+_TIMER_STACK_SYMBOLS = (
+    "mod_timer",
+    "mod_timer_pending",
+    "__mod_timer",
+    "timers_dead_cpu",
+    "run_timer_softirq",
+    "__run_timers",
+    "expire_timers",
+    "timer_expire_remote",
+    "tcp_timewait_state_process",
+    "tcp_v4_rcv",
+    "tcp_v6_rcv",
+    "__inet_hash_connect",
+    "__inet_check_established",
+    "__inet6_check_established",
+    "tcp_abort",
+    "inet_twsk_purge",
+)
+"""And those bpf/hooks/timer.h reads one by."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What is decided at compile time of the programs."""
+
+    filters: Filters = Filters()
+    hooks: str = hooks.AUTO
+    """`auto`, or the one source of TIME_WAIT facts to use."""
+    with_states: bool = False
+    ring_mib: int = 32
+    """Event ring, a power of two; 184 bytes a record."""
+    max_socks: int = 131_072
+    """Connections followed at a time."""
+    max_tws: int = 262_144
+    """TIME_WAITs followed at a time."""
+
+
+def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes) -> list[str]:
+    """For BCC. Raises KernelLacksError when this kernel has not what the programs read."""
+    flags = [*_layout_flags(types), *_option_flags(options), f"-DHOOKS_{source.name.upper()}"]
+    flags += [
+        f"-DARGUMENTS_{name}={types.function_arguments(name) or 0}" for name in (*hooks.RETURNS, hooks.ACCEPT)
+    ]
+    if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
+        flags.append("-DHAVE_BUCKET_EXPIRY")
+    is_timer = source.name == "timer"
+    wanted = (*_STACK_SYMBOLS, *_TIMER_STACK_SYMBOLS, _HANDLER) if is_timer else _STACK_SYMBOLS
+    symbols = find_functions(wanted)
+    if is_timer and _HANDLER not in symbols:
+        raise KernelLacksError(
+            f"/proc/kallsyms has no {_HANDLER}: TIME_WAIT timers cannot be told from others",
+            "use a kernel with CONFIG_KALLSYMS=y",
+        )
+    if is_timer:
+        flags.append(f"-DTW_TIMER_HANDLER={symbols[_HANDLER].start:#x}ULL")
+    for name in wanted:
+        start, end = symbols.get(name, SymbolRange(0, 0))
+        flags += [f"-DSTART_{name}={start:#x}ULL", f"-DEND_{name}={end:#x}ULL"]
+    return flags
+
+
+def tick_us() -> int:
+    """Length of a kernel tick in microseconds: the resolution of the coarse clock is 1/HZ."""
+    return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
+
+
+_BPF_F_NO_PREALLOC = 1
+_CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
+
+
+def _layout_flags(types: KernelTypes) -> Iterator[str]:
+    for struct, members in _LAYOUT.items():
+        for member in members:
+            offset = types.offset(struct, member)
+            if offset is None:
+                raise KernelLacksError(
+                    f"struct {struct} of this kernel has no {member}",
+                    "this kernel is newer or older than twtrace knows: please report it",
+                )
+            yield f"-DOFFSET_{struct}__{member}={offset}"
+    for struct, alternatives in _EITHER.items():
+        for member in alternatives:
+            offset = types.offset(struct, member)
+            if offset is not None:
+                yield f"-DOFFSET_{struct}__{member}={offset}"
+                break
+
+
+def _option_flags(options: LoadOptions) -> Iterator[str]:
+    ring_bytes = options.ring_mib << 20
+    yield f"-DEVENT_RING_PAGES={ring_bytes // 4096}"
+    # Counted by each CPU for itself; together they wake us before a quarter is full.
+    yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
+    yield "-DPROCESS_RING_PAGES=256"
+    yield f"-DMAX_SOCKS={options.max_socks}"
+    yield f"-DMAX_TWS={options.max_tws}"
+    # Entries on demand where the allocator is safe in any context: 7c8199e24fa0
+    # "bpf: Introduce any context BPF specific memory allocator." (v6.1).
+    yield f"-DBIG_MAP_FLAGS={_BPF_F_NO_PREALLOC if hooks.kernel_release() >= (6, 1) else 0}"
+    yield f"-DTRANSITION_COPIES={hooks.copies()}"
+    yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
+    if options.with_states:
+        yield "-DWITH_STATES"
+    filters = options.filters
+    if filters.netns is not None:
+        yield f"-DFILTER_NETNS={filters.netns}U"
+    if filters.family is not None:
+        yield f"-DFILTER_FAMILY={filters.family}"
+    for name, ports in (("LOCAL", filters.local_ports), ("REMOTE", filters.remote_ports)):
+        if ports:
+            yield f"-DFILTER_{name}_PORTS(p)=" + "||".join(f"(p)=={port}" for port in sorted(ports))

@@ -1,0 +1,240 @@
+"""The three sources of TIME_WAIT facts, and which of them this kernel allows.
+
+fentry on the timewait functions where BTF trampolines may be used, kprobes on
+the same, or the timer tracepoints. bpf/hooks/ is the other half.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from tracer.errors import KernelLacksError
+from tracer.kernel.btf import KernelTypes
+from tracer.kernel.probe import PROG_KPROBE, PROG_TRACING, TRACE_FENTRY, Probe, ProbeRefusedError
+
+AUTO = "auto"
+BEST = "fentry"
+LAST_RESORT = "timer"
+
+
+class Kind(Enum):
+    """What a program is attached to."""
+
+    RAW_TRACEPOINT = "raw tracepoint"
+    FENTRY = "fentry"
+    FEXIT = "fexit"
+    KPROBE = "kprobe"
+    KRETPROBE = "kretprobe"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One program and its place."""
+
+    kind: Kind
+    target: str
+    """A raw tracepoint's or a function's name."""
+    program: str
+    """The function in bpf/twtrace.c."""
+    needed: bool = True
+    """Whether the source does not go without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the facts about mini-sockets come from."""
+
+    name: str
+    """`fentry`, `kprobe` or `timer`."""
+    attachments: tuple[Attachment, ...]
+    facts: dict[str, str]
+    """Which hook each kind of fact comes from, for the `start` line."""
+
+
+def _raw(target: str, program: str, *, needed: bool = True) -> Attachment:
+    return Attachment(Kind.RAW_TRACEPOINT, target, program, needed)
+
+
+def copies() -> int:
+    """Of the program on transitions: see on_transition() in bpf/closing.h.
+
+    Four where a tracepoint's programs may be preempted: a46023d5616e "tracing: Guard
+    __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast" (v7.0).
+    """
+    return 4 if kernel_release() >= (7, 0) else 3
+
+
+def transitions() -> tuple[Attachment, ...]:
+    """The programs of every source.
+
+    Attached after the mini-sockets' own, so that a TIME_WAIT born while we attach has
+    no full socket, rather than a full socket no TIME_WAIT.
+    """
+    return (
+        *(_raw("inet_sock_set_state", f"transition_{number}") for number in range(1, copies() + 1)),
+        _raw("tcp_rcv_space_adjust", "tcp_read"),
+        _raw("sock_send_length", "socket_used", needed=False),  # since Linux 6.3
+        _raw("sock_recv_length", "socket_used", needed=False),
+    )
+
+
+def kernel_release() -> tuple[int, int]:
+    """Major and minor version of the running kernel."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
+
+
+_BIRTHS = ("inet_twsk_hashdance_schedule", "inet_twsk_hashdance")
+"""Since v6.11 or so the first (5.10 to 6.8 have the second): one of them is there."""
+
+_ENTRIES = (
+    # Ends before births, causes before ends.
+    "tw_timer_handler",
+    "tcp_timewait_state_process",
+    "tcp_abort",
+    "inet_twsk_purge",
+    "inet_twsk_kill",
+    "__inet_twsk_schedule",
+    "tcp_time_wait",
+)
+RETURNS = ("tcp_timewait_state_process", "tcp_twsk_unique", "inet_twsk_purge")
+"""Functions whose return is asked for; fexit finds it behind their arguments."""
+ACCEPT = "inet_csk_accept"
+"""With fentry alone: see RETURN(inet_csk_accept) in bpf/twtrace.c."""
+
+_ENTRIES_FOR_RETURNS = ("tcp_twsk_unique",)
+"""Where a kprobe at the return needs one at the entry: it has no arguments."""
+
+_FACTS = {
+    "transitions": "raw tracepoint inet_sock_set_state",
+    "owner": "process context of transitions, tcp_rcv_space_adjust, sock_send_length, sock_recv_length",
+    "connect_failed": "SYN_SENT to CLOSE inside connect(), no SYN sent",
+}
+
+
+def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachment, ...]:
+    return tuple(Attachment(kind, f, f"{prefix}{f}", f not in _BIRTHS) for f in functions)
+
+
+def _facts(hook: str, owner: str = "") -> dict[str, str]:
+    return {
+        **_FACTS,
+        "owner": _FACTS["owner"] + owner,
+        "time_wait": f"{hook} inet_twsk_hashdance, inet_twsk_kill and what calls it",
+        "rearmed": f"{hook} __inet_twsk_schedule: every one",
+        "overflow": f"{hook} tcp_time_wait without inet_twsk_hashdance",
+    }
+
+
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            "fentry",
+            # BCC takes what to attach to from the program's name.
+            (
+                *_entries(Kind.FEXIT, "kretfunc__", (*RETURNS, ACCEPT)),
+                *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, *_BIRTHS)),
+            ),
+            _facts("fentry/fexit", "; fexit inet_csk_accept"),
+        ),
+        Source(
+            "kprobe",
+            (
+                *_entries(Kind.KRETPROBE, "return__", RETURNS),
+                *_entries(Kind.KPROBE, "entry__", (*_ENTRIES_FOR_RETURNS, *_ENTRIES, *_BIRTHS)),
+            ),
+            _facts("kprobe"),
+        ),
+        Source(
+            "timer",
+            (
+                _raw("timer_expire_entry", "timer_expired"),
+                _raw("timer_cancel", "timer_cancelled"),
+                _raw("timer_start", "timer_started"),
+            ),
+            {
+                **_FACTS,
+                "time_wait": "timer tracepoints (timer_start, timer_cancel, timer_expire_entry)",
+                "rearmed": "timer_start and timer.expires: at least so often",
+                "overflow": "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell",
+            },
+        ),
+    )
+}
+"""By name, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A source, and why it is not a better one."""
+
+    source: Source
+    why: str
+    """`asked for`, `the best there is`, or what the kernel said to those before it."""
+
+
+def candidates(wanted: str) -> Iterable[Choice]:
+    """The sources to try, best first: all that a quick look does not rule out.
+
+    Raises KernelLacksError when `wanted` is one that this kernel refuses.
+    """
+    if wanted != AUTO:
+        refusal = refused(wanted)
+        if refusal:
+            raise KernelLacksError(
+                f"the hooks asked for do not work here: {wanted}: {refusal}",
+                "use --hooks auto, which takes the best that works; `twtrace doctor` lists them",
+            )
+        yield Choice(SOURCES[wanted], "asked for")
+        return
+    reasons: list[str] = []
+    for name, source in SOURCES.items():
+        refusal = refused(name)
+        if refusal:
+            reasons.append(f"{name}: {refusal}")
+        else:
+            yield Choice(source, "; ".join(reasons) or "the best there is")
+
+
+def refused(name: str) -> str | None:
+    """Why this kernel does not let us use the source; None if a quick try succeeds.
+
+    One harmless program is really attached to one of the source's functions.
+    """
+    try:
+        if name == "fentry":
+            try_fentry(PROBED_FUNCTION)
+        elif name == "kprobe":
+            try_kprobe(PROBED_FUNCTION)
+    except ProbeRefusedError as refusal:
+        return str(refusal)
+    return None
+
+
+PROBED_FUNCTION = "inet_twsk_kill"
+"""By which fentry and kprobes are tried: the one that every end comes by."""
+
+
+def try_fentry(function: str) -> None:
+    """Attach to its entry for an instant. Raises ProbeRefusedError."""
+    with KernelTypes() as types:
+        found = types.function(function)
+    if found is None:
+        raise ProbeRefusedError(errno.ENOENT, f"no {function} in BTF")
+    with Probe(PROG_TRACING, attach_type=TRACE_FENTRY, attach_btf_id=found) as probe:
+        probe.attach_raw_tracepoint(None)
+
+
+def try_kprobe(function: str) -> None:
+    """Attach to its entry for an instant. Raises ProbeRefusedError."""
+    if not Path("/sys/bus/event_source/devices/kprobe").exists():
+        raise ProbeRefusedError(errno.ENOENT, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
+    with Probe(PROG_KPROBE) as probe:
+        probe.attach_kprobe(function)

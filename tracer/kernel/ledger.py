@@ -1,0 +1,120 @@
+"""TIME_WAITs told of, per network namespace, held against the kernel's own count."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tracer.model import Balance, Endpoints, Event, TimeWait, TimeWaitEnd
+
+RECENT_US = 100_000
+"""An event so old is in what the kernel lists, whichever CPU it came from."""
+
+
+class Key(NamedTuple):
+    """A mini-socket among those of its namespace, as both ring and dump name it."""
+
+    saddr: str
+    sport: int
+    daddr: str
+    dport: int
+
+
+def key_of(ends: Endpoints) -> Key:
+    """The key of a connection's local end."""
+    return Key(ends.saddr, ends.sport, ends.daddr, ends.dport)
+
+
+class _Change(NamedTuple):
+    ts_us: int
+    netns: int
+    key: Key
+    came: bool
+
+
+@dataclass(slots=True)
+class _Account:
+    born: int = 0
+    preexisting: int = 0
+    ended: int = 0
+
+    @property
+    def present(self) -> int:
+        return self.born + self.preexisting - self.ended
+
+
+class Ledger:
+    """born + preexisting - ended, and what it should be."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[int, _Account] = {}
+        self._recent: deque[_Change] = deque()
+        self._watching = False
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take in events, in order; those about no TIME_WAIT are passed over."""
+        for event in events:
+            if isinstance(event, TimeWait):
+                account = self._account(event.ends.netns)
+                account.preexisting += event.preexisting
+                account.born += not event.preexisting
+                came = True
+            elif isinstance(event, TimeWaitEnd):
+                self._account(event.ends.netns).ended += 1
+                came = False
+            else:
+                continue
+            self._recent.append(_Change(event.ts_us, event.ends.netns, key_of(event.ends), came))
+        if self._recent and not self._watching:
+            old_us = self._recent[-1].ts_us - 2 * RECENT_US
+            while self._recent[0].ts_us < old_us:
+                self._recent.popleft()
+
+    def watch(self, now_us: int) -> int:
+        """From now on remember every change, for a balance; returns since when they are remembered."""
+        self._watching = True
+        return now_us - RECENT_US
+
+    def settle(self) -> None:
+        """The balance is done."""
+        self._watching = False
+
+    def namespaces(self) -> set[int]:
+        """Those with anything to account for."""
+        return set(self._accounts)
+
+    def against_list(self, netns: int, listed: set[Key] | None, since_us: int) -> Balance:
+        """Balance with the kernel's list, taken after `since_us` and before the last events taken in.
+
+        What changed since then may be in the list or not: for each of those the
+        list itself says which.
+        """
+        account = self._account(netns)
+        last = {change.key: change.came for change in self._since(netns, since_us)}
+        settled = account.present - sum(last.values())
+        if listed is None:
+            return self._balance(account, account.present, None, None)
+        expected = settled + len(listed & last.keys())
+        return self._balance(account, expected, len(listed), expected - len(listed))
+
+    def against_count(self, netns: int, counted: int | None, since_us: int) -> Balance:
+        """Balance with a mere number of the kernel's: residue 0 if what changed since then explains it."""
+        account = self._account(netns)
+        if counted is None:
+            return self._balance(account, account.present, None, None)
+        came = [change.came for change in self._since(netns, since_us)]
+        most, least = account.present + came.count(False), account.present - came.count(True)
+        residue = max(least - counted, 0) + min(most - counted, 0)
+        return self._balance(account, account.present, counted, residue)
+
+    def _since(self, netns: int, since_us: int) -> Iterable[_Change]:
+        return (change for change in self._recent if change.netns == netns and change.ts_us >= since_us)
+
+    def _account(self, netns: int) -> _Account:
+        return self._accounts.setdefault(netns, _Account())
+
+    @staticmethod
+    def _balance(account: _Account, expected: int, kernel: int | None, residue: int | None) -> Balance:
+        return Balance(account.born, account.preexisting, account.ended, expected, kernel, residue)
