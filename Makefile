@@ -5,16 +5,19 @@ litter := .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint format check picture wheel clean setup-run setup-dev
+.PHONY: help run test test-kernels lint format check picture wheel clean setup-run setup-dev setup-kernels
 
 help: ## List these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 run: setup-run ## Trace a small labelled workload, as root: ARGS="-d 30s" is passed to `twtrace demo`
 	@scripts/as-root .venv/bin/twtrace demo $(ARGS)
 
 test: setup-dev ## Run the tests, as root for those of the kernel: ARGS="-k ledger" is passed to pytest
 	@scripts/as-root $(python) -m pytest -q -p no:cacheprovider $(ARGS)
+
+test-kernels: setup-kernels ## Run the kernel tests on other kernels, in VMs: K=6.12 takes one, ARGS=--write-docs
+	@scripts/as-root $(python) -m vagrant test $(addprefix --kernel=,$(K)) $(ARGS)
 
 lint: setup-dev ## Check style and types
 	@$(python) -m ruff check
@@ -42,3 +45,6 @@ setup-run:
 
 setup-dev:
 	@scripts/setup dev
+
+setup-kernels:
+	@scripts/setup kernels
