@@ -22,8 +22,8 @@ BPF_PERCPU_ARRAY(stacks, struct stack, LANES);
 
 #define WITHIN(ip, function) ((ip) >= START_##function && (ip) < END_##function)
 
-/* Innermost frame first; NULL if the kernel gives none. */
-static __always_inline struct stack *read_stack(struct bpf_raw_tracepoint_args *ctx, u32 lane)
+/* Innermost frame first; NULL if the kernel gives none.  `ctx` is the program's. */
+static __always_inline struct stack *read_stack(void *ctx, u32 lane)
 {
 	struct stack *stack = stacks.lookup(&lane);
 

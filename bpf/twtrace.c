@@ -9,6 +9,7 @@
 #include "timewait.h"
 #include "closing.h"
 #include "openfiles.h"
+#include "hooks/causes.h"
 #ifdef HOOKS_TIMER
 #include "hooks/timer.h"
 #else
@@ -105,58 +106,13 @@ ENTRY(__inet_twsk_schedule)
 /* Every end comes by here, once. */
 ENTRY(inet_twsk_kill)
 {
-	killed((void *)ARGUMENT(0));
+	killed(ctx, (void *)ARGUMENT(0));
 	return 0;
 }
 
 ENTRY(tw_timer_handler)
 {
 	timer_fires((void *)ARGUMENT(0));
-	return 0;
-}
-
-ENTRY(tcp_timewait_state_process)
-{
-	segment_comes((void *)ARGUMENT(0));
-	return 0;
-}
-
-RETURN(tcp_timewait_state_process)
-{
-	segment_judged(RETURNED(tcp_timewait_state_process));
-	return 0;
-}
-
-#ifdef HOOKS_KPROBE
-ENTRY(tcp_twsk_unique)
-{
-	reuse_considered((void *)ARGUMENT(1));
-	return 0;
-}
-#endif
-
-RETURN(tcp_twsk_unique)
-{
-	if (RETURNED(tcp_twsk_unique))
-		reuse_allowed(AT_RETURN(1, considered()));
-	return 0;
-}
-
-ENTRY(tcp_abort)
-{
-	abort_begins((void *)ARGUMENT(0));
-	return 0;
-}
-
-ENTRY(inet_twsk_purge)
-{
-	purge_begins();
-	return 0;
-}
-
-RETURN(inet_twsk_purge)
-{
-	purge_ends();
 	return 0;
 }
 

@@ -8,12 +8,13 @@
  *   timer_cancel  before each of: re-arming, expiry, an early end
  *   timer_expire_entry  its natural end
  *
- * What a cancellation was is read off the kernel stack; expiry, the common
- * case, is told from the clock instead.
+ * What a cancellation was is read off the kernel stack (hooks/causes.h);
+ * expiry, the common case, is told from the clock instead.
  */
 #ifndef TWTRACE_HOOKS_TIMER_H
 #define TWTRACE_HOOKS_TIMER_H
 
+#include "hooks/causes.h"
 #include "owner.h"
 #include "stack.h"
 #include "timewait.h"
@@ -22,55 +23,6 @@
  * re-armed.  Updated: cancelled().  Cleared: started(), next in the same call
  * of mod_timer(), with interrupts off. */
 BPF_PERCPU_ARRAY(rearming, u64, 1);
-
-enum cause {
-	CAUSE_REARMED = 0x100, /* or an enum reason */
-	CAUSE_EXPIRING = 0x101,
-};
-
-/* What one return address says, 0 if nothing. */
-static __always_inline int cause_of_frame(u64 ip, struct inet_timewait_sock *tw)
-{
-	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer) ||
-	    WITHIN(ip, timers_dead_cpu))
-		return CAUSE_REARMED;
-	/* which of them has a frame of its own depends on inlining and tail calls */
-	if (WITHIN(ip, __run_timers) || WITHIN(ip, expire_timers) ||
-	    WITHIN(ip, timer_expire_remote) || WITHIN(ip, run_timer_softirq))
-		return CAUSE_EXPIRING;
-	if (WITHIN(ip, tcp_timewait_state_process))
-		return REASON_RESET;
-	if (WITHIN(ip, __inet_hash_connect) || WITHIN(ip, __inet_check_established) ||
-	    WITHIN(ip, __inet6_check_established))
-		return REASON_REUSED;
-	if (WITHIN(ip, tcp_abort))
-		return REASON_KILLED;
-	if (WITHIN(ip, inet_twsk_purge))
-		return REASON_NETNS_EXIT;
-	/* tcp_timewait_state_process() returned TCP_TW_RST, which it does in
-	 * FIN_WAIT2 only, or TCP_TW_SYN, which it does in TIME_WAIT only */
-	if (WITHIN(ip, tcp_v4_rcv) || WITHIN(ip, tcp_v6_rcv))
-		return READ(tw, tw_substate) == TCP_FIN_WAIT2 ? REASON_RESET_SENT : REASON_REPLACED;
-	return 0;
-}
-
-/* Innermost frame first, so that a caller further out (softirq runs on top of
- * whatever it interrupted) cannot be taken for the cause. */
-static __always_inline int cancel_cause(struct bpf_raw_tracepoint_args *ctx,
-					struct inet_timewait_sock *tw)
-{
-	struct stack *stack = read_stack(ctx, LANE_OTHERS);
-	int i, cause;
-
-	if (!stack)
-		return REASON_UNKNOWN;
-	for (i = 0; i < STACK_FRAMES; i++) {
-		cause = cause_of_frame(stack->ip[i], tw);
-		if (cause)
-			return cause;
-	}
-	return REASON_UNKNOWN;
-}
 
 static __always_inline bool is_birth(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -89,13 +41,17 @@ static __always_inline bool is_birth(struct bpf_raw_tracepoint_args *ctx)
  * but it does store it.  So a stored expiry that we have not seen tells that
  * the timer was started anew, the last time at expires - TCP_TIMEWAIT_LEN: what
  * is counted is a lower bound.  A FIN_WAIT2 mini-socket's timer is moved by
- * nothing but its turn to TIME_WAIT (tcp_timewait_state_process()). */
-static __always_inline void catch_up(struct tw_info *info, struct inet_timewait_sock *tw)
+ * nothing but its turn to TIME_WAIT (tcp_timewait_state_process()), which leaves
+ * the same expiry when it comes in the tick of the birth; `moving` when a move
+ * that we do see is under way, perhaps just that. */
+static __always_inline void catch_up(struct tw_info *info, struct inet_timewait_sock *tw,
+				     bool moving)
 {
 	u64 stored = READ(tw, tw_timer.expires);
 	u64 since = bpf_jiffies64() - (stored - TIMEWAIT_LEN_SECONDS * KERNEL_HZ);
 
-	if (stored == info->expires)
+	if (stored == info->expires &&
+	    (info->turned || moving || READ(tw, tw_substate) != TCP_TIME_WAIT))
 		return;
 	info->expires = stored;
 	if (info->turned) {
@@ -128,7 +84,7 @@ static __always_inline void born(struct inet_timewait_sock *tw, u64 due)
 
 static __always_inline struct inet_timewait_sock *timewait_of(struct timer_list *timer)
 {
-	if (READ(timer, function) != TW_TIMER_HANDLER)
+	if (READ(timer, function) != START_tw_timer_handler)
 		return NULL;
 	return (void *)timer - OFFSET_inet_timewait_sock__tw_timer;
 }
@@ -189,11 +145,11 @@ static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)
 		info->maybe_gone = 1;
 		return;
 	}
-	cause = cancel_cause(ctx, tw);
+	cause = cause_of_end(ctx, tw);
 	if (cause == CAUSE_EXPIRING)
 		return;
 	if (info) /* before mod_timer() stores a new expiry */
-		catch_up(info, tw);
+		catch_up(info, tw, cause == CAUSE_REARMED);
 	if (cause == CAUSE_REARMED) {
 		slot = rearming.lookup(&zero);
 		if (slot)
@@ -216,7 +172,7 @@ static __always_inline void expired(struct bpf_raw_tracepoint_args *ctx)
 		return;
 	info = tws.lookup(&key);
 	if (info)
-		catch_up(info, tw);
+		catch_up(info, tw, false);
 	tw_ended(tw, key, info, REASON_EXPIRED, &nobody);
 }
 

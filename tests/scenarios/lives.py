@@ -20,6 +20,7 @@ from tests.scenarios.world import (
     ACK,
     EXPIRY,
     KERNEL,
+    LAG,
     RST,
     SECOND,
     End,
@@ -121,7 +122,7 @@ def fin_wait2_expires(world: World) -> None:
         states=ACTIVE,
         time_wait="FIN_WAIT2",
     )
-    world.ends(client, "expired", lifetime=None, fin_wait2=(2 * SECOND, all_of_it.longest()))
+    world.ends(client, "expired", lifetime=None, fin_wait2=(2 * SECOND - LAG, all_of_it.longest()))
     _fin_meets_nobody(world, server)
 
 
@@ -132,7 +133,7 @@ def fin_timeout_beyond_a_minute(world: World) -> None:
     with moment() as all_of_it:
         client.close()
         world.wait_gone(client)
-    four = (4 * SECOND, all_of_it.longest() - 4 * SECOND)
+    four = (4 * SECOND - LAG, all_of_it.longest() - 4 * SECOND + LAG)
     world.closes(
         client,
         first="local",

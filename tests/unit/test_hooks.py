@@ -83,6 +83,5 @@ def test_every_program_is_in_the_source() -> None:
                 Kind.FENTRY: f"ENTRY({attachment.target})",
                 Kind.KPROBE: f"ENTRY({attachment.target})",
                 Kind.FEXIT: f"RETURN({attachment.target})",
-                Kind.KRETPROBE: f"RETURN({attachment.target})",
             }[attachment.kind]
             assert stub in text, attachment

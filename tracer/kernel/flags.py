@@ -46,6 +46,7 @@ _EITHER = {"file": ("f_ref", "f_count")}
 
 _HANDLER = "tw_timer_handler"
 _STACK_SYMBOLS = (
+    # bpf/closing.h
     "tcp_validate_incoming",
     "tcp_rcv_state_process",
     "tcp_time_wait",
@@ -53,9 +54,7 @@ _STACK_SYMBOLS = (
     "tcp_done",
     "tcp_keepalive_timer",
     "__tcp_close",
-)
-"""Functions by which bpf/closing.h reads a stack, with every source."""
-_TIMER_STACK_SYMBOLS = (
+    # bpf/hooks/causes.h
     "mod_timer",
     "mod_timer_pending",
     "__mod_timer",
@@ -73,7 +72,7 @@ _TIMER_STACK_SYMBOLS = (
     "tcp_abort",
     "inet_twsk_purge",
 )
-"""And those bpf/hooks/timer.h reads one by."""
+"""Functions by which a stack is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +94,16 @@ class LoadOptions:
 def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes) -> list[str]:
     """For BCC. Raises KernelLacksError when this kernel has not what the programs read."""
     flags = [*_layout_flags(types), *_option_flags(options), f"-DHOOKS_{source.name.upper()}"]
-    flags += [
-        f"-DARGUMENTS_{name}={types.function_arguments(name) or 0}" for name in (*hooks.RETURNS, hooks.ACCEPT)
-    ]
+    flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
     if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
         flags.append("-DHAVE_BUCKET_EXPIRY")
-    is_timer = source.name == "timer"
-    wanted = (*_STACK_SYMBOLS, *_TIMER_STACK_SYMBOLS, _HANDLER) if is_timer else _STACK_SYMBOLS
-    symbols = find_functions(wanted)
-    if is_timer and _HANDLER not in symbols:
+    symbols = find_functions((*_STACK_SYMBOLS, _HANDLER))
+    if source.name == "timer" and _HANDLER not in symbols:
         raise KernelLacksError(
             f"/proc/kallsyms has no {_HANDLER}: TIME_WAIT timers cannot be told from others",
             "use a kernel with CONFIG_KALLSYMS=y",
         )
-    if is_timer:
-        flags.append(f"-DTW_TIMER_HANDLER={symbols[_HANDLER].start:#x}ULL")
-    for name in wanted:
+    for name in (*_STACK_SYMBOLS, _HANDLER):
         start, end = symbols.get(name, SymbolRange(0, 0))
         flags += [f"-DSTART_{name}={start:#x}ULL", f"-DEND_{name}={end:#x}ULL"]
     return flags

@@ -30,7 +30,6 @@ class Kind(Enum):
     FENTRY = "fentry"
     FEXIT = "fexit"
     KPROBE = "kprobe"
-    KRETPROBE = "kretprobe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,8 @@ class Attachment:
     """The function in bpf/twtrace.c."""
     needed: bool = True
     """Whether the source does not go without."""
+    told_otherwise: bool = False
+    """Whether a run that the kernel drops loses no fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Source:
     """Which hook each kind of fact comes from, for the `start` line."""
 
 
-def _raw(target: str, program: str, *, needed: bool = True) -> Attachment:
-    return Attachment(Kind.RAW_TRACEPOINT, target, program, needed)
+def _raw(target: str, program: str, *, needed: bool = True, told_otherwise: bool = False) -> Attachment:
+    return Attachment(Kind.RAW_TRACEPOINT, target, program, needed, told_otherwise)
 
 
 def copies() -> int:
@@ -74,13 +75,16 @@ def transitions() -> tuple[Attachment, ...]:
     """The programs of every source.
 
     Attached after the mini-sockets' own, so that a TIME_WAIT born while we attach has
-    no full socket, rather than a full socket no TIME_WAIT.
+    no full socket, rather than a full socket no TIME_WAIT. A transition has its copies;
+    of an owner's uses one is enough.
     """
+    copied = (("inet_sock_set_state", f"transition_{number}") for number in range(1, copies() + 1))
     return (
-        *(_raw("inet_sock_set_state", f"transition_{number}") for number in range(1, copies() + 1)),
-        _raw("tcp_rcv_space_adjust", "tcp_read"),
-        _raw("sock_send_length", "socket_used", needed=False),  # since Linux 6.3
-        _raw("sock_recv_length", "socket_used", needed=False),
+        *(_raw(target, program, told_otherwise=True) for target, program in copied),
+        _raw("tcp_rcv_space_adjust", "tcp_read", told_otherwise=True),
+        # since Linux 6.3
+        _raw("sock_send_length", "socket_used", needed=False, told_otherwise=True),
+        _raw("sock_recv_length", "socket_used", needed=False, told_otherwise=True),
     )
 
 
@@ -93,23 +97,16 @@ def kernel_release() -> tuple[int, int]:
 _BIRTHS = ("inet_twsk_hashdance_schedule", "inet_twsk_hashdance")
 """Since v6.11 or so the first (5.10 to 6.8 have the second): one of them is there."""
 
+_EXPIRY = "tw_timer_handler"
 _ENTRIES = (
     # Ends before births, causes before ends.
-    "tw_timer_handler",
-    "tcp_timewait_state_process",
-    "tcp_abort",
-    "inet_twsk_purge",
+    _EXPIRY,
     "inet_twsk_kill",
     "__inet_twsk_schedule",
     "tcp_time_wait",
 )
-RETURNS = ("tcp_timewait_state_process", "tcp_twsk_unique", "inet_twsk_purge")
-"""Functions whose return is asked for; fexit finds it behind their arguments."""
 ACCEPT = "inet_csk_accept"
 """With fentry alone: see RETURN(inet_csk_accept) in bpf/twtrace.c."""
-
-_ENTRIES_FOR_RETURNS = ("tcp_twsk_unique",)
-"""Where a kprobe at the return needs one at the entry: it has no arguments."""
 
 _FACTS = {
     "transitions": "raw tracepoint inet_sock_set_state",
@@ -119,14 +116,18 @@ _FACTS = {
 
 
 def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachment, ...]:
-    return tuple(Attachment(kind, f, f"{prefix}{f}", f not in _BIRTHS) for f in functions)
+    return tuple(
+        # An expiry is on the kernel stack too: why_killed() in bpf/hooks/functions.h.
+        Attachment(kind, f, f"{prefix}{f}", needed=f not in _BIRTHS, told_otherwise=f in (_EXPIRY, ACCEPT))
+        for f in functions
+    )
 
 
 def _facts(hook: str, owner: str = "") -> dict[str, str]:
     return {
         **_FACTS,
         "owner": _FACTS["owner"] + owner,
-        "time_wait": f"{hook} inet_twsk_hashdance, inet_twsk_kill and what calls it",
+        "time_wait": f"{hook} inet_twsk_hashdance, inet_twsk_kill; its callers on the kernel stack",
         "rearmed": f"{hook} __inet_twsk_schedule: every one",
         "overflow": f"{hook} tcp_time_wait without inet_twsk_hashdance",
     }
@@ -139,17 +140,14 @@ SOURCES = {
             "fentry",
             # BCC takes what to attach to from the program's name.
             (
-                *_entries(Kind.FEXIT, "kretfunc__", (*RETURNS, ACCEPT)),
+                *_entries(Kind.FEXIT, "kretfunc__", (ACCEPT,)),
                 *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, *_BIRTHS)),
             ),
             _facts("fentry/fexit", "; fexit inet_csk_accept"),
         ),
         Source(
             "kprobe",
-            (
-                *_entries(Kind.KRETPROBE, "return__", RETURNS),
-                *_entries(Kind.KPROBE, "entry__", (*_ENTRIES_FOR_RETURNS, *_ENTRIES, *_BIRTHS)),
-            ),
+            _entries(Kind.KPROBE, "entry__", (*_ENTRIES, *_BIRTHS)),
             _facts("kprobe"),
         ),
         Source(

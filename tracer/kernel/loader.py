@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from types import ModuleType
 
 from tracer.errors import KernelLacksError, NotPermittedError, TwtraceError
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.flags import LoadOptions, compile_flags, tick_us
-from tracer.kernel.hooks import AUTO, LAST_RESORT, Attachment, Choice, Kind, candidates, transitions
+from tracer.kernel.hooks import AUTO, LAST_RESORT, Attachment, Choice, Kind, Source, candidates, transitions
 
 OPEN_SOCKET_SIZE = 80
 
@@ -70,9 +71,11 @@ _PROG_TYPES = {
     Kind.FENTRY: _PROG_TYPE_TRACING,
     Kind.FEXIT: _PROG_TYPE_TRACING,
     Kind.KPROBE: 2,
-    Kind.KRETPROBE: 2,
 }
 """`enum bpf_prog_type`, include/uapi/linux/bpf.h."""
+
+_AT_ENTRY = 0
+"""BPF_PROBE_ENTRY of BCC's `enum bpf_probe_attach_type`."""
 
 _LOCAL_INCLUDE = re.compile(r'^#include "([\w/.]+)"$', re.MULTILINE)
 
@@ -125,29 +128,34 @@ def load(options: LoadOptions) -> LoadedPrograms:
     raise KernelLacksError("no source of TIME_WAIT facts works here", "see `twtrace doctor`")
 
 
+def compile_programs(options: LoadOptions, source: Source, types: KernelTypes) -> Any:
+    """The programs and their maps as BCC's object, none loaded yet. Raises KernelLacksError."""
+    folder = source_folder()
+    flags = compile_flags(options, source, types)
+    os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include")
+    try:
+        return _without_autoload(import_bcc())(text=assemble(folder), cflags=flags)
+    except Exception as error:  # BCC raises nothing narrower
+        raise KernelLacksError(
+            f"the eBPF programs do not compile for this kernel: {error}",
+            "see the compiler's messages above; please report them with `twtrace doctor --json`",
+        ) from error
+
+
 class LoadedPrograms:
     """The programs, attached; detached by close(), or by the kernel when we die."""
 
     def __init__(self, options: LoadOptions, choice: Choice) -> None:
         """Compile, load, attach. Raises KernelLacksError when the kernel refuses a needed part."""
         bcc = import_bcc()
-        folder = source_folder()
         self.choice = choice
         self.tick_us = tick_us()
         with KernelTypes() as types:
-            flags = compile_flags(options, choice.source, types)
+            self._bpf = compile_programs(options, choice.source, types)
             # 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11)
             self._has_iterator = types.function("bpf_sock_from_file") is not None
             attachments = _present((*choice.source.attachments, *transitions()), types)
-        os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include")
         self._lib = bcc.lib
-        try:
-            self._bpf = _without_autoload(bcc)(text=assemble(folder), cflags=flags)
-        except Exception as error:  # BCC raises nothing narrower
-            raise KernelLacksError(
-                f"the eBPF programs do not compile for this kernel: {error}",
-                "see the compiler's messages above; please report them with `twtrace doctor --json`",
-            ) from error
         self._links: list[int] = []
         self._programs: dict[str, int] = {}
         try:
@@ -233,8 +241,7 @@ class LoadedPrograms:
         elif attachment.kind in (Kind.FENTRY, Kind.FEXIT):
             link = self._lib.bpf_attach_kfunc(fd)
         else:
-            at_return = int(attachment.kind is Kind.KRETPROBE)
-            link = self._lib.bpf_attach_kprobe(fd, at_return, b"twtrace", target, 0, 0)
+            link = self._lib.bpf_attach_kprobe(fd, _AT_ENTRY, b"twtrace", target, 0, 0)
         if link < 0:
             place = f"{attachment.kind.value} {attachment.target}"
             raise KernelLacksError(

@@ -17,7 +17,7 @@ from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.held import HeldSockets, read_map
-from tracer.kernel.hooks import ACCEPT, transitions
+from tracer.kernel.hooks import transitions
 from tracer.kernel.ledger import Key, Ledger, key_of
 from tracer.kernel.loader import Counter, ProgramStats, load
 from tracer.kernel.opensockets import OpenSocket, OpenSockets, from_iterator, from_proc
@@ -46,9 +46,6 @@ _LOST = {
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
 }
 _MISSED = "kernel events of any namespace, program interrupted by itself"
-_HARMLESS = frozenset({*(attachment.program for attachment in transitions()), f"kretfunc__{ACCEPT}"})
-"""Programs whose dropped runs lose no fact, or one that is told otherwise too: see on_transition()
-and on_use() in bpf/closing.h."""
 
 
 class LiveSource:
@@ -59,6 +56,8 @@ class LiveSource:
         self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._offset_us = _realtime_us() - self._attached_ns // 1000
         self._programs = load(options)
+        attachments = (*self._programs.choice.source.attachments, *transitions())
+        self._harmless = frozenset(one.program for one in attachments if one.told_otherwise)
         self._ledger = Ledger()
         self._events = Ring(self._programs.map_fd("events"), options.ring_mib << 20, EVENT_RECORD.size)
         self._process_ring = Ring(
@@ -142,7 +141,7 @@ class LiveSource:
         counters = self._programs.counters()
         lost = {what: counters[which] for which, what in _LOST.items()}
         lost[_MISSED] = sum(
-            program.missed for program in self._programs.stats() if program.name not in _HARMLESS
+            program.missed for program in self._programs.stats() if program.name not in self._harmless
         )
         news: list[Event] = [
             Lost(self.now_us(), what, count - self._told_lost.get(what, 0))
