@@ -27,7 +27,7 @@ struct sock_info {
 	u8 first;
 	u8 via;
 	u8 flags;
-	u8 waits; /* it is in tcp_time_wait(); hooks/functions.h alone */
+	u8 waits; /* it is in tcp_time_wait(); with fentry alone */
 };
 
 /* sk → what we know of it.  Inserted: track(), at the first transition seen.
@@ -222,10 +222,10 @@ static __always_inline u8 reset_by_whom(struct bpf_raw_tracepoint_args *ctx, u32
 }
 
 /* tcp_time_wait() may have gone on to tcp_done() by a jump, and left no frame. */
-#ifdef HOOKS_TIMER
-#define IF_NOT_IN_TIME_WAIT HOW_UNKNOWN
-#else
+#ifdef HOOKS_FENTRY
 #define IF_NOT_IN_TIME_WAIT HOW_RESET_SENT /* info->waits would say so */
+#else
+#define IF_NOT_IN_TIME_WAIT HOW_UNKNOWN
 #endif
 
 /* FIN_WAIT2 → CLOSE without a mini-socket and without an error: there are too
@@ -310,10 +310,10 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 
 static __always_inline u64 birth_of_sock(struct sock *sk, const struct sock_info *info)
 {
-#ifdef HOOKS_TIMER
-	return birth_of(info->hash, info->ep.sport, info->ep.dport);
-#else
+#ifdef HOOKS_FENTRY
 	return (u64)sk;
+#else
+	return birth_of(info->hash, info->ep.sport, info->ep.dport);
 #endif
 }
 

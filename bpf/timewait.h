@@ -35,7 +35,7 @@ struct birth {
 BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
 
 /* Mini-sockets whose full socket has yet to go to CLOSE, by what the source
- * knows the full socket by: its address, or for the timer source birth_of().
+ * knows the full socket by: its address with fentry, or birth_of().
  * Inserted: tw_born().  Deleted: link_time_wait(), moments later; or
  * tw_ended(), if that transition was never seen. */
 BPF_HASH(births, u64, struct birth, 4096);
@@ -44,6 +44,12 @@ BPF_HASH(births, u64, struct birth, 4096);
 static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
 {
 	return (u64)hash << 32 | (u32)sport << 16 | dport;
+}
+
+static __always_inline u64 birth_of_tw(struct inet_timewait_sock *tw)
+{
+	return birth_of(READ(tw, __tw_common.skc_hash), bpf_ntohs(READ(tw, tw_sport)),
+			bpf_ntohs(READ(tw, __tw_common.skc_dport)));
 }
 
 /* Reads what a mini-socket is about; false if the filters leave it out. */

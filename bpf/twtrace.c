@@ -83,25 +83,55 @@ int timer_expired(struct bpf_raw_tracepoint_args *ctx)
 
 #else
 
+#ifdef HOOKS_FENTRY
+
 /* The birth: inet_twsk_hashdance() until v6.8, after that
  * inet_twsk_hashdance_schedule() (the loader attaches the one there is). */
 ENTRY(inet_twsk_hashdance)
 {
-	born((void *)ARGUMENT(0), (void *)ARGUMENT(1));
+	takes_the_place((void *)ARGUMENT(0), (void *)ARGUMENT(1));
 	return 0;
 }
 
 ENTRY(inet_twsk_hashdance_schedule)
 {
-	born((void *)ARGUMENT(0), (void *)ARGUMENT(1));
+	takes_the_place((void *)ARGUMENT(0), (void *)ARGUMENT(1));
 	return 0;
 }
 
+/* A birth is here too until v7.2, but without its full socket. */
 ENTRY(__inet_twsk_schedule)
 {
-	scheduled((void *)ARGUMENT(0), ARGUMENT(2));
+	if (ARGUMENT(2))
+		rearmed((void *)ARGUMENT(0));
 	return 0;
 }
+
+#else
+
+/* The birth or, if the third argument says so, a re-arming. */
+ENTRY(__inet_twsk_schedule)
+{
+	struct inet_timewait_sock *tw = (void *)ARGUMENT(0);
+
+	if (ARGUMENT(2))
+		rearmed(tw);
+	else
+		born(tw, birth_of_tw(tw));
+	return 0;
+}
+
+/* From v7.3 on the call above is inlined for a birth.  Bottom halves may be on
+ * here: the loader attaches this where it must. */
+ENTRY(inet_twsk_hashdance_schedule)
+{
+	struct inet_timewait_sock *tw = (void *)ARGUMENT(0);
+
+	born(tw, birth_of_tw(tw));
+	return 0;
+}
+
+#endif
 
 /* Every end comes by here, once. */
 ENTRY(inet_twsk_kill)
@@ -116,14 +146,13 @@ ENTRY(tw_timer_handler)
 	return 0;
 }
 
+#ifdef HOOKS_FENTRY
 ENTRY(tcp_time_wait)
 {
 	wants_to_wait((void *)ARGUMENT(0));
 	return 0;
 }
 
-#ifdef HOOKS_FENTRY
-/* Not by a kprobe: whatever interrupts one goes unseen, and this is often. */
 RETURN(inet_csk_accept)
 {
 	struct sock *sk = (void *)RETURNED(inet_csk_accept);

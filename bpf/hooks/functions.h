@@ -6,6 +6,9 @@
  *
  * Every end goes through inet_twsk_kill().  That its timer fired, the common
  * case, is noted just before; for the rest the kernel stack tells.
+ *
+ * While a kprobe's program runs, any other kprobe hit on that CPU is skipped.  So
+ * they sit only where bottom halves are off and none can interrupt another.
  */
 #ifndef TWTRACE_HOOKS_FUNCTIONS_H
 #define TWTRACE_HOOKS_FUNCTIONS_H
@@ -37,31 +40,21 @@
  * killed(), since the next mini-socket may have that address. */
 BPF_PERCPU_ARRAY(fired, u64, 1);
 
-static __always_inline void born(struct inet_timewait_sock *tw, struct sock *sk)
-{
-	u64 key = (u64)tw, sk_key = (u64)sk;
-	struct tw_info *info = tws.lookup(&key);
-	struct sock_info *full = socks.lookup(&sk_key);
-
-	/* DCCP had them too, until v6.16 */
-	if (READ(sk, sk_protocol) != IPPROTO_TCP)
-		return;
-	if (info)
-		tw_replaced(info, key);
-	if (full)
-		full->waits = 0;
-	tw_born(tw, sk_key, 0);
-}
-
-/* Anew, since v7.3 or so only if rearm: the first time is inlined there. */
-static __always_inline void scheduled(struct inet_timewait_sock *tw, bool rearm)
+static __always_inline void born(struct inet_timewait_sock *tw, u64 birth_key)
 {
 	u64 key = (u64)tw;
-	struct tw_info *info;
+	struct tw_info *info = tws.lookup(&key);
 
-	if (!rearm)
-		return;
-	info = tws.lookup(&key);
+	if (info)
+		tw_replaced(info, key);
+	tw_born(tw, birth_key, 0);
+}
+
+static __always_inline void rearmed(struct inet_timewait_sock *tw)
+{
+	u64 key = (u64)tw;
+	struct tw_info *info = tws.lookup(&key);
+
 	if (info)
 		tw_rearmed(info, tw);
 }
@@ -108,6 +101,21 @@ static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 	tw_ended(tw, key, tws.lookup(&key), reason, &by);
 }
 
+#ifdef HOOKS_FENTRY
+
+static __always_inline void takes_the_place(struct inet_timewait_sock *tw, struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct sock_info *info = socks.lookup(&key);
+
+	/* DCCP had them too, until v6.16 */
+	if (READ(sk, sk_protocol) != IPPROTO_TCP)
+		return;
+	if (info)
+		info->waits = 0;
+	born(tw, key);
+}
+
 /* tcp_time_wait(): if no mini-socket comes of it, there were too many. */
 static __always_inline void wants_to_wait(struct sock *sk)
 {
@@ -117,5 +125,7 @@ static __always_inline void wants_to_wait(struct sock *sk)
 	if (info)
 		info->waits = 1;
 }
+
+#endif
 
 #endif

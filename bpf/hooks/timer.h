@@ -74,14 +74,6 @@ static __always_inline void moved(struct tw_info *info, struct inet_timewait_soc
 	info->maybe_gone = 0;
 }
 
-static __always_inline void born(struct inet_timewait_sock *tw, u64 due)
-{
-	u64 birth = birth_of(READ(tw, __tw_common.skc_hash), bpf_ntohs(READ(tw, tw_sport)),
-			     bpf_ntohs(READ(tw, __tw_common.skc_dport)));
-
-	tw_born(tw, birth, due);
-}
-
 static __always_inline struct inet_timewait_sock *timewait_of(struct timer_list *timer)
 {
 	if (READ(timer, function) != START_tw_timer_handler)
@@ -122,7 +114,7 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 		}
 		tw_replaced(info, key);
 	}
-	born(tw, due);
+	tw_born(tw, birth_of_tw(tw), due);
 }
 
 static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)

@@ -98,15 +98,10 @@ _BIRTHS = ("inet_twsk_hashdance_schedule", "inet_twsk_hashdance")
 """Since v6.11 or so the first (5.10 to 6.8 have the second): one of them is there."""
 
 _EXPIRY = "tw_timer_handler"
-_ENTRIES = (
-    # Ends before births, causes before ends.
-    _EXPIRY,
-    "inet_twsk_kill",
-    "__inet_twsk_schedule",
-    "tcp_time_wait",
-)
+_ENTRIES = (_EXPIRY, "inet_twsk_kill", "__inet_twsk_schedule")
+"""Ends before births, causes before ends."""
 ACCEPT = "inet_csk_accept"
-"""With fentry alone: see RETURN(inet_csk_accept) in bpf/twtrace.c."""
+"""With fentry alone, as tcp_time_wait: a kprobe hides all others from whatever interrupts it."""
 
 _FACTS = {
     "transitions": "raw tracepoint inet_sock_set_state",
@@ -123,13 +118,16 @@ def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachm
     )
 
 
-def _facts(hook: str, owner: str = "") -> dict[str, str]:
+_STACK_TELLS = "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell"
+
+
+def _facts(hook: str, birth: str, overflow: str, owner: str = "") -> dict[str, str]:
     return {
         **_FACTS,
         "owner": _FACTS["owner"] + owner,
-        "time_wait": f"{hook} inet_twsk_hashdance, inet_twsk_kill; its callers on the kernel stack",
+        "time_wait": f"{hook} {birth}, inet_twsk_kill; its callers on the kernel stack",
         "rearmed": f"{hook} __inet_twsk_schedule: every one",
-        "overflow": f"{hook} tcp_time_wait without inet_twsk_hashdance",
+        "overflow": overflow,
     }
 
 
@@ -141,14 +139,21 @@ SOURCES = {
             # BCC takes what to attach to from the program's name.
             (
                 *_entries(Kind.FEXIT, "kretfunc__", (ACCEPT,)),
-                *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, *_BIRTHS)),
+                *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, "tcp_time_wait", *_BIRTHS)),
             ),
-            _facts("fentry/fexit", "; fexit inet_csk_accept"),
+            _facts(
+                "fentry/fexit",
+                "inet_twsk_hashdance",
+                "fentry tcp_time_wait without inet_twsk_hashdance",
+                "; fexit inet_csk_accept",
+            ),
         ),
         Source(
             "kprobe",
-            _entries(Kind.KPROBE, "entry__", (*_ENTRIES, *_BIRTHS)),
-            _facts("kprobe"),
+            _entries(
+                Kind.KPROBE, "entry__", (*_ENTRIES, *(_BIRTHS[:1] if kernel_release() >= (7, 3) else ()))
+            ),
+            _facts("kprobe", "__inet_twsk_schedule", _STACK_TELLS),
         ),
         Source(
             "timer",
@@ -161,7 +166,7 @@ SOURCES = {
                 **_FACTS,
                 "time_wait": "timer tracepoints (timer_start, timer_cancel, timer_expire_entry)",
                 "rearmed": "timer_start and timer.expires: at least so often",
-                "overflow": "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell",
+                "overflow": _STACK_TELLS,
             },
         ),
     )
