@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 from types import ModuleType
+from typing import Any
 
 from tracer.errors import KernelLacksError, NotPermittedError, TwtraceError
 from tracer.kernel.btf import KernelTypes
