@@ -28,6 +28,7 @@ struct sock_info {
 	u8 via;
 	u8 flags;
 	u8 waits; /* it is in tcp_time_wait(); with fentry alone */
+	u8 bound; /* bind() gave the port, connect() did not */
 };
 
 /* sk → what we know of it.  Inserted: track(), at the first transition seen.
@@ -115,12 +116,15 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 		if (!endpoints_pass(&info.ep, info.family))
 			return NULL;
 	}
-	if (old == TCP_CLOSE && new == TCP_SYN_SENT)
+	if (old == TCP_CLOSE && new == TCP_SYN_SENT) {
 		info.role = ROLE_CLIENT;
-	else if (old == TCP_LISTEN && new == TCP_SYN_RECV)
+		/* inet_hash_connect() comes later */
+		info.bound = READ(sk, inet_sport) != 0;
+	} else if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
 		info.role = ROLE_SERVER;
-	else if (new == TCP_LISTEN || old == TCP_LISTEN)
+	} else if (new == TCP_LISTEN || old == TCP_LISTEN) {
 		info.role = ROLE_LISTENER;
+	}
 	if (old != TCP_CLOSE && old != TCP_LISTEN) {
 		info.flags |= EVF_PREEXISTING;
 		info.first = first_fin(FIRST_NONE, old);
@@ -350,6 +354,7 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 	ev->span_us = (now - info->tracked) / 1000;
 	ev->dwell = info->dwell;
 	ev->how = how;
+	ev->bound = info->bound;
 	ev->new = TCP_CLOSE;
 	if (old == TCP_SYN_SENT)
 		ev->failed = why_not_connected(sk, info, process);

@@ -111,7 +111,7 @@ struct event {
 	u8 via;
 	u8 reason;
 	u8 failed; /* EV_CLOSE: enum failed */
-	u8 pad;
+	u8 bound;  /* EV_CLOSE: the port was bound before connect() */
 	u32 rearmed;
 };
 

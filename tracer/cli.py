@@ -24,6 +24,7 @@ from tracer.kernel.loader import ProgramStats, require_privilege
 from tracer.live import LiveRun, Plan, Publish
 from tracer.model import Balance, End
 from tracer.output import Output, abandon_stdout, fill_standard_streams
+from tracer.reader import open_trace
 from tracer.record import STDOUT, TraceFile
 from tracer.table import render
 
@@ -39,6 +40,7 @@ usage: twtrace [OPTIONS]            who holds these TIME_WAITs, live
        twtrace demo [OPTIONS]       the same on a small labelled workload
        twtrace record [OPTIONS] [-- CMD ...]
                                     write a trace
+       twtrace report FILE          who, why, is it a problem, what to change
        twtrace doctor [--json]      what this kernel and user allow
 
 `twtrace COMMAND --help` has the options of each; `twtrace live --help` those of the first.
@@ -61,6 +63,12 @@ examples:
   sudo twtrace record -d 5m                    to twtrace-DATE-TIME.ndjson
   sudo twtrace record -o - -L 80,443 | jq .    as it happens
   sudo twtrace record -o run.ndjson -- ./load-test --quick
+""",
+    "report": """\
+examples:
+  twtrace report run.ndjson
+  twtrace report run.ndjson --what-if keepalive --what-if port_range=1024-65535
+  twtrace report run.ndjson --json | jq '.findings[] | select(.severity != "fine")'
 """,
     "doctor": """\
 examples:
@@ -201,6 +209,36 @@ def _record(arguments: list[str]) -> int:
     return status or ExitCode.OK
 
 
+def _report(arguments: list[str]) -> int:
+    from tracer import report  # noqa: PLC0415 - only this command needs it
+    from tracer.whatif import parse_change  # noqa: PLC0415
+
+    parser = _parser(
+        "report", "Who, why, is it a problem, what to change; from a trace. Needs no privileges."
+    )
+    parser.add_argument("file", metavar="FILE", help="a trace; - is stdin")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        metavar="CHANGE",
+        help="run its connections again under tw_reuse=0|1|2, port_range=LOW-HIGH, keepalive,"
+        " peer-closes-first or max_tw_buckets=N; repeatable",
+    )
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    options = parser.parse_args(arguments)
+    changes = tuple(map(parse_change, options.what_if))
+    with open_trace(options.file) as lines:
+        found = report.read(lines, changes)
+    output = Output(options.color)
+    if options.json:
+        sys.stdout.write(report.as_json(found).decode())
+    else:
+        output.write(report.render(found, color=output.color))
+    return ExitCode.OK
+
+
 def _doctor(arguments: list[str]) -> int:
     parser = _parser("doctor", "What this kernel and user allow; every hook is tried.")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
@@ -214,6 +252,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "live": _live,
     "demo": _demo,
     "record": _record,
+    "report": _report,
     "doctor": _doctor,
 }
 

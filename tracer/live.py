@@ -102,10 +102,11 @@ class LiveRun:
             # Written last: whoever sees it knows that all later events will be seen.
             if self._trace:
                 self._trace.write([self._encoder.start(start)])
-            self._take(older, aggregator)
+            self._take([*older, *source.account()], aggregator)
             if self._on_attached:
                 self._on_attached()
             self._follow(source, start, aggregator, publish)
+            self._take(source.account(), aggregator)
             events, ledger = source.stop()
             self._take(events, aggregator)
             now = source.now_us()
@@ -133,8 +134,7 @@ class LiveRun:
                     publish(aggregator.snapshot(now))
                 next_tick = now + int(plan.interval_s * 1e6)
             if now >= next_account:
-                events, ledger = source.balance()
-                self._take([*events, Counters(now, source.totals(), ledger)], aggregator)
+                self._take(source.account(), aggregator)
                 # Asking goes namespace by namespace: a hundredth of our time at most.
                 next_account = now + max(_ACCOUNT_EVERY_US, 100 * (source.now_us() - now))
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):

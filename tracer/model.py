@@ -114,6 +114,8 @@ class Held(NamedTuple):
     owner: Owner
     state: str
     preexisting: bool
+    role: str = "unknown"
+    """`client`, `server` or `unknown`."""
 
 
 class Close(NamedTuple):
@@ -139,6 +141,8 @@ class Close(NamedTuple):
     closer: Owner
     overflow: bool = False
     """No TIME_WAIT followed because there were too many (tcp_max_tw_buckets)."""
+    bound: bool = False
+    """Its port was taken at bind(), and so for all destinations, not at connect()."""
 
 
 class ConnectFailed(NamedTuple):
@@ -206,6 +210,17 @@ class Balance:
     """expected - kernel, less what came and went while the kernel counted: 0 is a ledger that balances."""
 
 
+class LivePorts(NamedTuple):
+    """Automatic ports that full sockets to one destination hold, by the kernel's socket dump."""
+
+    netns: int
+    family: int
+    saddr: str
+    daddr: str
+    dport: int
+    ports: int
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """A running account: what the kernel side counted, and each namespace's balance."""
@@ -214,6 +229,10 @@ class Counters:
     kernel: dict[str, int]
     ledger: dict[str, Balance]
     """By the namespace's inode number."""
+    live: tuple[LivePorts, ...] = ()
+    """Ports held by full sockets, most first; of the destinations that hold the most."""
+    sysctl: dict[str, dict[str, int | str]] = field(default_factory=dict)
+    """As in `Start`, of namespaces that are new or whose settings have changed."""
 
 
 ConnectionEvent = State | Held | Close | ConnectFailed | TimeWait | TimeWaitEnd
@@ -319,6 +338,98 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Who:
+    """A process, or several alike, as findings name it."""
+
+    label: str
+    """As `Row.label`; may hold hostile text."""
+    comm: str | None
+    pids: tuple[int, ...]
+    grade: Grade | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The source ports for one destination: what holds them, and where that leads."""
+
+    netns: int
+    family: int
+    saddr: str
+    daddr: str | None
+    """None: for all destinations together, since bind() took the ports."""
+    dport: int | None
+    size: int | None
+    """Ports there are: ip_local_port_range less the reserved; None: settings not known."""
+    time_waits: int
+    """Held by TIME_WAITs, and by FIN_WAIT2 mini-sockets."""
+    live: int
+    """Held by full sockets, at the last socket dump."""
+    failures: int
+    """connect() calls that found none left."""
+    birth_rate: float
+    """TIME_WAITs per second over the last ten seconds."""
+    growth: float
+    """Births less ends, likewise."""
+    lifetime_us: int
+    """Of a TIME_WAIT that expires, on the average."""
+    reuse: bool
+    """Whether tcp_tw_reuse lets connect() take over a port in TIME_WAIT here."""
+    reuse_after_us: int
+    settles: float
+    """Ports held once births and ends are even: birth_rate × lifetime, and the live ones."""
+    exhausts_in_us: int | None
+    """Until connect() fails if it goes on like this; None: it does not come to that."""
+    who: Who
+
+    @property
+    def used(self) -> int:
+        """Ports held now."""
+        return self.time_waits + self.live
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a process does with one peer: a client with its destination, a server with a client host."""
+
+    who: Who
+    role: str
+    netns: int
+    local: str
+    remote: str
+    port: int
+    """The service's: the remote port of a client, the local one of a server."""
+    closes: int
+    first_local: int
+    time_waits: int
+    """Born on this side."""
+    time_wait_rate: float
+    time_wait_now: int
+    reconnects: int
+    """Connections that came when an earlier one of the same process and peer had just been closed."""
+    age_p50_us: int | None
+    resets_sent: int
+    lingering: int
+    """Orphaned FIN_WAIT2s that waited for the peer's FIN for more than a second."""
+    peer: Who | None
+    """The process at the other end, if that is on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Half-closed sockets of one process, in one state, for one service."""
+
+    who: Who
+    state: str
+    role: str
+    netns: int
+    port: int
+    """The local one of a server, the remote one otherwise."""
+    count: int
+    oldest_us: int
+    """When the oldest came into that state; of a preexisting one, when it was found."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a view draws, at one moment."""
 
@@ -334,3 +445,16 @@ class Snapshot:
     unknown: Row
     total: Row
     lost: int
+    pools: tuple[Pool, ...] = ()
+    """Fullest first."""
+    flows: tuple[Flow, ...] = ()
+    """Most TIME_WAITs first."""
+    held: tuple[HeldGroup, ...] = ()
+    overflows: tuple[tuple[int, int, Who], ...] = ()
+    """Namespace, closes without their TIME_WAIT, whose they are mostly."""
+    conflicts: tuple[tuple[int, int, Who], ...] = ()
+    """Namespace, connect() calls whose bound port had that destination already, whose mostly."""
+    preexisting: int = 0
+    """TIME_WAITs from before the trace that are still there: nobody knows whose."""
+    settings: dict[int, dict[str, int | str]] = field(default_factory=dict)
+    """By namespace."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from tracer.errors import TwtraceError, say
+from tracer.errors import TwtraceError, UsageError, say
 from tracer.model import (
     CONNECTION_EVENTS,
     SCHEMA,
@@ -18,6 +21,7 @@ from tracer.model import (
     Endpoints,
     Event,
     Grade,
+    LivePorts,
     Lost,
     Owner,
     Process,
@@ -30,6 +34,21 @@ Json = dict[str, Any]
 _OWNERS = frozenset({"owner", "opener", "closer", "by"})
 
 _HINT = "was it edited, or cut in the middle? the lines before it are good"
+
+
+@contextmanager
+def open_trace(path: str) -> Iterator[Iterable[bytes]]:
+    """The lines of a trace; `-` is standard input. Raises UsageError."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with Path(path).open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", "give a file of `twtrace record`"
+        ) from error
 
 
 class Reader:
@@ -62,7 +81,8 @@ class Reader:
         if kind == "lost":
             return Lost(**line)
         if kind == "counters":
-            return Counters(**{**line, "ledger": _ledger(line["ledger"])})
+            live = tuple(LivePorts(**held) for held in line.pop("live", ()))
+            return Counters(**{**line, "ledger": _ledger(line["ledger"]), "live": live})
         made = CONNECTION_EVENTS[kind]
         ends = Endpoints(*(line.pop(name) for name in Endpoints._fields))
         for name in _OWNERS & line.keys():

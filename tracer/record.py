@@ -73,8 +73,10 @@ class Encoder:
         """One line of the middle, counted."""
         self.note(event)
         kind = _TYPES[type(event)]
-        if isinstance(event, Lost | Counters):
+        if isinstance(event, Lost):
             return _line({"type": kind, **asdict(event)})
+        if isinstance(event, Counters):
+            return _line({"type": kind, **asdict(event), "live": [held._asdict() for held in event.live]})
         line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
         line |= event.ends._asdict()
         line["owner"] = self._owner(event.owner)
@@ -92,6 +94,8 @@ class Encoder:
             }
             if event.overflow:
                 line["overflow"] = True
+            if event.bound:
+                line["bound"] = True
         elif isinstance(event, ConnectFailed):
             line |= {"error": event.error, "cause": event.cause}
         elif isinstance(event, TimeWait):
@@ -107,7 +111,7 @@ class Encoder:
             }
             self._note_preexisting(line, event.preexisting)
         elif isinstance(event, Held):
-            line["state"] = event.state
+            line |= {"state": event.state, "role": event.role}
             self._note_preexisting(line, event.preexisting)
         else:
             line |= {

@@ -19,7 +19,7 @@ T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
 
 
-def start() -> Start:
+def start(**sysctl: int | str) -> Start:
     return Start(
         ts_us=T0,
         version="0",
@@ -29,7 +29,7 @@ def start() -> Start:
         filters={},
         hooks={"source": "timer"},
         clock={"tick_us": 4000},
-        sysctl={"1": {"tcp_fin_timeout": 60}},
+        sysctl={"1": {"tcp_fin_timeout": 60, **sysctl}},
     )
 
 
@@ -54,6 +54,9 @@ def close(  # noqa: PLR0913 - each test names the few that matter to it
     via: str = "close",
     age_us: int | None = 1000,
     where: Endpoints | None = None,
+    time_wait: bool | None = None,
+    bound: bool = False,
+    overflow: bool = False,
 ) -> Close:
     return Close(
         T0 + int(at * SECOND),
@@ -65,9 +68,11 @@ def close(  # noqa: PLR0913 - each test names the few that matter to it
         via,
         age_us,
         {"ESTABLISHED": 900},
-        first == "local",
+        first == "local" if time_wait is None else time_wait,
         whose,
         whose,
+        overflow,
+        bound,
     )
 
 

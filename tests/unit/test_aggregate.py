@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
-from tracer.aggregate import HISTORY_SECONDS, MAX_PIDS, Aggregator, Histogram, Series
+from tracer.account import MAX_PIDS
+from tracer.aggregate import Aggregator
 from tracer.model import Event, Grade, Lost, Row, Snapshot
+from tracer.series import HISTORY_SECONDS, Histogram, Series
 
 
 def snapshot(*events: Event, at: float = 1) -> Snapshot:

@@ -48,6 +48,7 @@ EVENT = [
     "via",
     "reason",
     "failed",
+    "bound",
     "rearmed",
 ]
 PROCESS = ["id.start", "id.pid", "cgroup", "uid", "cmdline_len", "comm", "cmdline"]

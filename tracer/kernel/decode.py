@@ -23,7 +23,7 @@ from tracer.model import (
     TimeWaitEnd,
 )
 
-EVENT_RECORD = struct.Struct("=QQ16s16sHHIQI4xQI4xQI4xQQQQIIIIIIBBBBBBBBBBBxI")
+EVENT_RECORD = struct.Struct("=QQ16s16sHHIQI4xQI4xQI4xQQQQIIIIIIBBBBBBBBBBBBI")
 """`struct event` of bpf/events.h, without the ring's header."""
 
 HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
@@ -93,6 +93,7 @@ class _Record(NamedTuple):
     via: int
     reason: int
     failed: int
+    bound: int
     rearmed: int
 
 
@@ -149,7 +150,7 @@ class Decoder:
         if owner is UNKNOWN_OWNER:
             opened_us = 0 if flags & _PREEXISTING else since // 1000 + self._offset_us
             owner = self._open_sockets.owner_of(ends, ROLES[role], opened_us)
-        return Held(since // 1000 + self._offset_us, ends, owner, STATES[state], preexisting=False)
+        return Held(since // 1000 + self._offset_us, ends, owner, STATES[state], False, ROLES[role])
 
     def _full_socket(self, ts_us: int, record: _Record) -> list[Event]:
         ends = _endpoints(record)
@@ -189,6 +190,7 @@ class Decoder:
             opener,
             closer,
             bool(record.flags & _OVERFLOW),
+            bool(record.bound),
         )
         if not followed:
             return [*_connect_failed(close, record.failed), close]

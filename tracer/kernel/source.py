@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tracer import __version__
 from tracer.errors import NotPermittedError, say
@@ -19,19 +19,33 @@ from tracer.kernel.flags import LoadOptions
 from tracer.kernel.held import HeldSockets, read_map
 from tracer.kernel.hooks import transitions
 from tracer.kernel.ledger import Key, Ledger, key_of
+from tracer.kernel.liveports import Destination, live_ports
 from tracer.kernel.loader import Counter, ProgramStats, load
 from tracer.kernel.opensockets import OpenSocket, OpenSockets, from_iterator, from_proc
 from tracer.kernel.processes import PROCESS_RECORD, Processes
 from tracer.kernel.ring import Ring
 from tracer.kernel.sockstat import count_time_waits
 from tracer.kernel.sysctl import read_settings
-from tracer.model import UNKNOWN_OWNER, Balance, Endpoints, Event, Held, Lost, Start, TimeWait
+from tracer.model import (
+    UNKNOWN_OWNER,
+    Balance,
+    Counters,
+    Endpoints,
+    Event,
+    Held,
+    LivePorts,
+    Lost,
+    Start,
+    TimeWait,
+)
 
 Found = TypeVar("Found")
 
 _PROCESS_RING_BYTES = 1 << 20
 _BUSY_TRIES = 1000
 """Another CPU writes a process record for less than these take."""
+_MOST_DESTINATIONS = 64
+"""Whose live ports are told."""
 _HALF_CLOSED = frozenset({"CLOSE_WAIT", "FIN_WAIT2"})
 
 _LOST = {
@@ -72,6 +86,7 @@ class LiveSource:
             self._poll.register(ring.fd, select.EPOLLIN)
         self._told_lost: dict[str, int] = {}
         self._namespaces = self._find_namespaces()
+        self._settings: dict[int, dict[str, int | str]] = {}
 
     def start(self, argv: tuple[str, ...]) -> Start:
         """The description of this host and of what we listen to."""
@@ -85,7 +100,7 @@ class LiveSource:
             filters=self._filters.as_dict(),
             hooks={"source": choice.source.name, "why": choice.why, **choice.source.facts},
             clock={"realtime_minus_monotonic_us": self._offset_us, "tick_us": self._programs.tick_us},
-            sysctl={str(inode): found for inode, found in self._in_each_namespace(read_settings)},
+            sysctl=self._changed(dict(self._in_each_namespace(read_settings))),
         )
 
     def now_us(self) -> int:
@@ -165,25 +180,39 @@ class LiveSource:
         """The kernel's account of our programs."""
         return self._programs.stats()
 
-    def balance(self) -> tuple[list[Event], dict[str, Balance]]:
-        """Each namespace's ledger against the kernel's own number of TIME_WAITs, and the events on the way.
+    def account(self) -> list[Event]:
+        """Events on the way, and a running account of them.
 
-        The number is of the whole namespace: with a filter by port or family the
-        kernel is not asked.
+        In it each namespace's ledger against the kernel's own number of TIME_WAITs. The
+        number is of the whole namespace: with a filter by port or family the kernel is
+        not asked.
         """
         self._look_for_namespaces()
         events = self.read()
         since_us = self._ledger.watch(self.now_us())
-        counted: dict[int, int] = {}
-        if not self._filters.by_endpoint:
-            counted = dict(self._in_each_namespace(count_time_waits))
+        looks = dict(self._in_each_namespace(_look))
         events += self.read()
+        counted = (
+            {} if self._filters.by_endpoint else {inode: look.time_waits for inode, look in looks.items()}
+        )
         balances = {
             inode: self._ledger.against_count(inode, counted.get(inode), since_us)
             for inode in self._ledger.namespaces()
         }
         self._ledger.settle()
-        return events, _told(balances)
+        live = [
+            LivePorts(inode, *destination, ports)
+            for inode, look in looks.items()
+            for destination, ports in look.live
+        ]
+        live.sort(key=lambda held: -held.ports)
+        settings = self._changed({inode: look.settings for inode, look in looks.items()})
+        return [
+            *events,
+            Counters(
+                self.now_us(), self.totals(), _told(balances), tuple(live[:_MOST_DESTINATIONS]), settings
+            ),
+        ]
 
     def stop(self) -> tuple[list[Event], dict[str, Balance]]:
         """Detach; returns what was still in the rings, and the ledger against the kernel's own list."""
@@ -214,6 +243,12 @@ class LiveSource:
     def _scan(self) -> list[OpenSocket]:
         records = self._programs.open_sockets()
         return list(from_proc() if records is None else from_iterator(records))
+
+    def _changed(self, settings: dict[int, dict[str, int | str]]) -> dict[str, dict[str, int | str]]:
+        """Those that were not told yet."""
+        news = {inode: values for inode, values in settings.items() if self._settings.get(inode) != values}
+        self._settings |= news
+        return {str(inode): values for inode, values in news.items()}
 
     def _find_namespaces(self) -> dict[int, str]:
         wanted = self._filters.netns
@@ -257,6 +292,19 @@ class LiveSource:
             pass
         del self._namespaces[inode]
         return None
+
+
+class _Look(NamedTuple):
+    """What is seen from inside a namespace."""
+
+    time_waits: int
+    settings: dict[str, int | str]
+    live: list[tuple[Destination, int]]
+
+
+def _look() -> _Look:
+    settings = read_settings()
+    return _Look(count_time_waits(), settings, live_ports(settings))
 
 
 def _told(balances: dict[int, Balance]) -> dict[str, Balance]:

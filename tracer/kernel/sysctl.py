@@ -5,21 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-_FOLDER = Path("/proc/sys/net/ipv4")
+from tracer.settings import NAMES
 
-NAMES = (
-    "ip_local_port_range",
-    "ip_local_reserved_ports",
-    "tcp_fin_timeout",
-    "tcp_max_orphans",
-    "tcp_max_tw_buckets",
-    "tcp_orphan_retries",
-    "tcp_rfc1337",
-    "tcp_timestamps",
-    "tcp_tw_reuse",
-    "tcp_tw_reuse_delay",
-)
-"""Under net.ipv4; some are not in every kernel, tcp_max_orphans not in every namespace."""
+_FOLDER = Path("/proc/sys/net/ipv4")
 
 
 def read_settings() -> dict[str, int | str]:

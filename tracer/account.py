@@ -1,0 +1,162 @@
+"""What is kept of one process, or of several alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tracer.model import Close, Endpoints, Grade, TimeWait, Who
+from tracer.series import Histogram, Series
+from tracer.text import endpoint
+
+MAX_PIDS = 4096
+"""More processes in a row are shown as at least so many."""
+_MAX_PEERS = 256
+_MAX_NAMED_PIDS = 16
+
+_GRADES = (Grade.CERTAIN, Grade.INFERRED, Grade.UNKNOWN)
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What is kept of one row."""
+
+    key: Key
+    name: str
+    cgroup: str | None
+    pids: set[int] = field(default_factory=set)
+    grade: Grade | None = None
+    closes: int = 0
+    time_waits: int = 0
+    time_wait_now: int = 0
+    clients: int = 0
+    servers: int = 0
+    first_local: int = 0
+    first_remote: int = 0
+    resets_sent: int = 0
+    resets_received: int = 0
+    failed: int = 0
+    by_exit: int = 0
+    close_wait: int = 0
+    fin_wait2: int = 0
+    close_series: Series = field(default_factory=Series)
+    time_wait_series: Series = field(default_factory=Series)
+    ages: Histogram = field(default_factory=Histogram)
+    peers: dict[tuple[str, int, bool], int] = field(default_factory=dict)
+    active: int = 0
+    """The second of its last event."""
+    folded_into: Account | None = None
+
+    def present(self) -> Account:
+        """The account that now keeps this one's figures."""
+        account = self
+        while account.folded_into is not None:
+            account = account.folded_into
+        return account
+
+    def close(self, event: Close, second: int) -> None:
+        """Take in a close."""
+        self.closes += 1
+        self.close_series.add(second)
+        self.clients += event.role == "client"
+        self.servers += event.role == "server"
+        self.first_local += event.first == "local"
+        self.first_remote += event.first == "remote"
+        self.resets_sent += event.how == "reset_sent"
+        self.resets_received += event.how == "reset_received"
+        self.failed += event.how in ("failed", "timeout")
+        self.by_exit += event.via == "exit"
+        if event.age_us is not None:
+            self.ages.add(event.age_us)
+        self._count_peer(event.ends, is_server=event.role == "server")
+
+    def time_wait(self, event: TimeWait, second: int) -> None:
+        """Take in a birth."""
+        self.time_wait_now += 1
+        if not event.preexisting:
+            self.time_waits += 1
+            self.time_wait_series.add(second)
+
+    def hold(self, state: str, change: int) -> None:
+        """Count a half-closed socket in or out."""
+        self.close_wait += change * (state == "CLOSE_WAIT")
+        self.fin_wait2 += change * (state == "FIN_WAIT2")
+
+    def merge(self, other: Account, second: int) -> None:
+        """Take over all that another holds."""
+        self.pids |= other.pids
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.note_grade(other.grade)
+        self.close_series.merge(other.close_series, second)
+        self.time_wait_series.merge(other.time_wait_series, second)
+        self.ages.merge(other.ages)
+        for peer, count in other.peers.items():
+            self.peers[peer] = self.peers.get(peer, 0) + count
+
+    def note_pid(self, pid: int) -> None:
+        """Count a process; of very many only that there are."""
+        if len(self.pids) < MAX_PIDS:
+            self.pids.add(pid)
+
+    def note_grade(self, grade: Grade | None) -> None:
+        """Keep the worst grade."""
+        if grade and (self.grade is None or _GRADES.index(grade) > _GRADES.index(self.grade)):
+            self.grade = grade
+
+    def label(self) -> str:
+        """As a person reads it; may hold hostile text."""
+        if not self.pids:
+            return self.name
+        if len(self.pids) == 1:
+            return f"{self.name}[{next(iter(self.pids))}]"
+        at_least = "+" if len(self.pids) >= MAX_PIDS else ""
+        return f"{self.name} ×{len(self.pids)}{at_least}"
+
+    def who(self) -> Who:
+        """As findings name it; of many processes the lowest pids."""
+        pids = tuple(sorted(self.pids)[:_MAX_NAMED_PIDS])
+        return Who(self.label(), self.name if self.pids else None, pids, self.grade)
+
+    def top_peer(self) -> str | None:
+        """The most frequent peer; for a server with the port it was served on."""
+        if not self.peers:
+            return None
+        address, port, is_server = max(self.peers, key=self.peers.__getitem__)
+        return f"{address} (:{port})" if is_server else endpoint(address, port)
+
+    def role(self) -> str:
+        """What it mostly is; `mixed` when neither is nine tenths."""
+        known = self.clients + self.servers
+        if not known:
+            return "unknown"
+        if 10 * max(self.clients, self.servers) < 9 * known:
+            return "mixed"
+        return "client" if self.clients > self.servers else "server"
+
+    def _count_peer(self, ends: Endpoints, *, is_server: bool) -> None:
+        peer = (ends.daddr, ends.sport if is_server else ends.dport, is_server)
+        if peer not in self.peers and len(self.peers) >= _MAX_PEERS:
+            # Keeps what is frequent: all that came once makes room.
+            self.peers = {peer: count for peer, count in self.peers.items() if count > 1}
+            if len(self.peers) >= _MAX_PEERS:
+                return
+        self.peers[peer] = self.peers.get(peer, 0) + 1
+
+
+_SUMS = (
+    "closes",
+    "time_waits",
+    "time_wait_now",
+    "clients",
+    "servers",
+    "first_local",
+    "first_remote",
+    "resets_sent",
+    "resets_received",
+    "failed",
+    "by_exit",
+    "close_wait",
+    "fin_wait2",
+)

@@ -1,0 +1,202 @@
+"""Flows: what one process does with one peer, and which of its connections a kept one would have spared."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from tracer.account import Account
+from tracer.model import Close, ConnectFailed, Endpoints, Flow, Held, HeldGroup, TimeWait, TimeWaitEnd, Who
+from tracer.ports import mostly
+from tracer.series import SECOND, Histogram, Series
+from tracer.settings import is_loopback
+
+MOMENTS_US = 1_000_000
+"""A connection that begins so soon after the end of an earlier one could have been that one."""
+
+_MAX_FLOWS = 4_000
+_MAX_IDLE = 1_000
+_MAX_PROCESSES = 256
+_MAX_PEERS = 65_536
+_SHOWN = 100
+
+Key = tuple[Account, int, str, str, str, int]
+
+
+@dataclass(slots=True)
+class _Flow:
+    closes: int = 0
+    first_local: int = 0
+    time_waits: int = 0
+    time_wait_now: int = 0
+    reconnects: int = 0
+    resets_sent: int = 0
+    lingering: int = 0
+    rate: Series = field(default_factory=Series)
+    ages: Histogram = field(default_factory=Histogram)
+    idle: dict[int, deque[int]] = field(default_factory=dict)
+    """By pid, when connections were closed that none has followed yet."""
+    peers: Counter[Account] = field(default_factory=Counter)
+
+    def merge(self, other: _Flow, second: int) -> None:
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rate.merge(other.rate, second)
+        self.ages.merge(other.ages)
+        self.peers.update(other.peers)
+
+
+_SUMS = ("closes", "first_local", "time_waits", "time_wait_now", "reconnects", "resets_sent", "lingering")
+
+
+class Flows:
+    """Takes in events with their accounts, gives flows and what is half-closed. Pure."""
+
+    def __init__(self, since_us: int) -> None:
+        self._since_us = since_us
+        self._flows: dict[Key, _Flow] = {}
+        self._waiting: dict[int, _Flow] = {}
+        self._ended: dict[tuple[object, ...], tuple[Account, _Flow]] = {}
+        self._held: dict[int, tuple[Held, Account]] = {}
+        self._overflows: dict[int, Counter[Account]] = {}
+        self._conflicts: dict[int, Counter[Account]] = {}
+
+    def close(self, event: Close, account: Account, pid: int | None) -> None:
+        """A full socket is gone."""
+        self._held.pop(event.ends.conn, None)
+        if event.overflow:
+            self._overflows.setdefault(event.ends.netns, Counter())[account] += 1
+        if event.role not in ("client", "server") or event.how == "failed":
+            return
+        flow = self._flow(account, event.ends, event.role)
+        flow.closes += 1
+        flow.first_local += event.first == "local"
+        flow.resets_sent += event.how == "reset_sent"
+        if event.age_us is not None:
+            flow.ages.add(event.age_us)
+            if pid is not None:
+                _follow(flow, pid, event.ts_us - event.age_us, event.ts_us)
+        if event.time_wait:
+            self._waiting[event.ends.conn] = flow
+        self._meet(event.ends, account, flow)
+
+    def time_wait(self, event: TimeWait) -> None:
+        """It left a TIME_WAIT."""
+        flow = self._waiting.get(event.ends.conn)
+        if flow is not None:
+            flow.time_waits += 1
+            flow.time_wait_now += 1
+            flow.rate.add(event.ts_us // SECOND)
+
+    def time_wait_end(self, event: TimeWaitEnd) -> None:
+        """Which is gone."""
+        flow = self._waiting.pop(event.ends.conn, None)
+        if flow is not None:
+            flow.time_wait_now -= 1
+            flow.lingering += (event.fin_wait2_us or 0) > MOMENTS_US
+
+    def connect_failed(self, event: ConnectFailed, account: Account) -> None:
+        """A bound port had that destination already."""
+        if event.cause == "conflict":
+            self._conflicts.setdefault(event.ends.netns, Counter())[account] += 1
+
+    def hold(self, event: Held, account: Account) -> None:
+        """A half-closed socket is held; another state than those two ends it."""
+        if event.state in ("CLOSE_WAIT", "FIN_WAIT2"):
+            self._held[event.ends.conn] = event, account
+        else:
+            self._held.pop(event.ends.conn, None)
+
+    def flows(self, now_us: int) -> tuple[Flow, ...]:
+        """Those with the most TIME_WAITs, then closes."""
+        merged: dict[Key, _Flow] = {}
+        for (account, *rest), flow in self._flows.items():
+            key = (account.present(), *rest)
+            merged.setdefault(key, _Flow()).merge(flow, now_us // SECOND)  # type: ignore[arg-type]
+        top = sorted(merged.items(), key=lambda item: (-item[1].time_waits, -item[1].closes))
+        return tuple(self._made(key, flow, now_us) for key, flow in top[:_SHOWN])
+
+    def held(self) -> tuple[HeldGroup, ...]:
+        """Half-closed sockets by process, state and service, most first."""
+        groups: dict[tuple[Account, str, str, int, int], list[Held]] = {}
+        for event, account in self._held.values():
+            port = event.ends.sport if event.role == "server" else event.ends.dport
+            key = (account.present(), event.state, event.role, event.ends.netns, port)
+            groups.setdefault(key, []).append(event)
+        made = [
+            HeldGroup(account.who(), state, role, netns, port, len(events), min(e.ts_us for e in events))
+            for (account, state, role, netns, port), events in groups.items()
+        ]
+        return tuple(sorted(made, key=lambda group: -group.count)[:_SHOWN])
+
+    def overflows(self) -> tuple[tuple[int, int, Who], ...]:
+        """Namespace, closes without their TIME_WAIT, whose mostly."""
+        return tuple((netns, whose.total(), mostly(whose)) for netns, whose in self._overflows.items())
+
+    def conflicts(self) -> tuple[tuple[int, int, Who], ...]:
+        """Namespace, connects whose bound port was taken, whose mostly."""
+        return tuple((netns, whose.total(), mostly(whose)) for netns, whose in self._conflicts.items())
+
+    def _made(self, key: Key, flow: _Flow, now_us: int) -> Flow:
+        account, netns, role, local, remote, port = key
+        return Flow(
+            who=account.who(),
+            role=role,
+            netns=netns,
+            local=local,
+            remote=remote,
+            port=port,
+            closes=flow.closes,
+            first_local=flow.first_local,
+            time_waits=flow.time_waits,
+            time_wait_rate=flow.rate.rate(now_us, self._since_us),
+            time_wait_now=flow.time_wait_now,
+            reconnects=flow.reconnects,
+            age_p50_us=flow.ages.quantile(0.5),
+            resets_sent=flow.resets_sent,
+            lingering=flow.lingering,
+            peer=mostly(flow.peers) if 2 * flow.peers.total() > flow.closes else None,
+        )
+
+    def _flow(self, account: Account, ends: Endpoints, role: str) -> _Flow:
+        port = ends.sport if role == "server" else ends.dport
+        key = (account, ends.netns, role, ends.saddr, ends.daddr, port)
+        flow = self._flows.get(key)
+        if flow is None:
+            if len(self._flows) >= _MAX_FLOWS:
+                # What is frequent stays.
+                kept = sorted(self._flows.items(), key=lambda item: -item[1].closes)[: _MAX_FLOWS // 2]
+                self._flows = dict(kept)
+            flow = self._flows[key] = _Flow()
+        return flow
+
+    def _meet(self, ends: Endpoints, account: Account, flow: _Flow) -> None:
+        """Find the other end of it, if that is on this host too."""
+        mine = (ends.saddr, ends.sport, ends.daddr, ends.dport)
+        theirs = mine[2:] + mine[:2]
+        # Loopback addresses are each namespace's own.
+        where = (ends.netns,) if is_loopback(ends.saddr) else ()
+        other = self._ended.pop(where + theirs, None)
+        if other is None:
+            if len(self._ended) >= _MAX_PEERS:
+                self._ended.clear()
+            self._ended[where + mine] = account, flow
+            return
+        its_account, its_flow = other
+        flow.peers[its_account] += 1
+        its_flow.peers[account] += 1
+
+
+def _follow(flow: _Flow, pid: int, opened_us: int, closed_us: int) -> None:
+    """Did it come just after another of the same process had ended?"""
+    idle = flow.idle.get(pid)
+    if idle is None:
+        if len(flow.idle) >= _MAX_PROCESSES:
+            del flow.idle[next(iter(flow.idle))]
+        idle = flow.idle[pid] = deque(maxlen=_MAX_IDLE)
+    while idle and idle[0] < opened_us - MOMENTS_US:
+        idle.popleft()
+    if idle and idle[0] <= opened_us:
+        idle.popleft()
+        flow.reconnects += 1
+    idle.append(closed_us)

@@ -1,0 +1,173 @@
+"""Source ports: what holds them for each destination, how fast, and where that leads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tracer.account import Account
+from tracer.lifetime import expected_lifetime_us
+from tracer.model import Close, ConnectFailed, Counters, Endpoints, Pool, Start, TimeWait, TimeWaitEnd, Who
+from tracer.series import SECOND, Series
+from tracer.settings import automatic_ports, is_loopback, port_range, reuse_allowed, reuse_delay_us
+
+Key = tuple[int, int, str, str | None, int | None]
+"""Namespace, family, source address, destination address and port; without the last two if bind() took the
+port, which then is taken for all destinations."""
+
+NOBODY = Who("unknown", None, (), None)
+
+_MAX_POOLS = 10_000
+_SHOWN = 100
+
+
+@dataclass(slots=True)
+class _Pool:
+    time_waits: int = 0
+    live: int = 0
+    failures: int = 0
+    births: Series = field(default_factory=Series)
+    ends: Series = field(default_factory=Series)
+    owners: Counter[Account] = field(default_factory=Counter)
+    """Of TIME_WAITs born and of connects that failed."""
+
+
+class PortPools:
+    """Takes in events with their accounts, gives the pools. Pure: the time is the events'."""
+
+    def __init__(self, start: Start) -> None:
+        self._since_us = start.ts_us
+        self._lifetime_us = expected_lifetime_us(start.clock["tick_us"])
+        self._pools: dict[Key, _Pool] = {}
+        self._closed: dict[int, Key] = {}
+        self._waiting: dict[int, _Pool] = {}
+        self.settings = {int(netns): values for netns, values in start.sysctl.items()}
+        """By namespace, as they are now."""
+
+    def close(self, event: Close) -> None:
+        """A client's connection is over; its TIME_WAIT comes next."""
+        if event.role == "client" and event.time_wait:
+            self._closed[event.ends.conn] = _key(event.ends, bound=event.bound)
+
+    def time_wait(self, event: TimeWait, account: Account) -> None:
+        """A port is held from here on."""
+        key = self._closed.pop(event.ends.conn, None)
+        if key is None:
+            if not event.preexisting or not self._looks_like_clients(event.ends):
+                return
+            key = _key(event.ends, bound=False)
+        pool = self._waiting[event.ends.conn] = self._pool(key)
+        pool.time_waits += 1
+        if not event.preexisting:
+            pool.births.add(event.ts_us // SECOND)
+            pool.owners[account] += 1
+
+    def time_wait_end(self, event: TimeWaitEnd) -> None:
+        """And free again."""
+        pool = self._waiting.pop(event.ends.conn, None)
+        if pool is not None:
+            pool.time_waits -= 1
+            pool.ends.add(event.ts_us // SECOND)
+
+    def connect_failed(self, event: ConnectFailed, account: Account) -> None:
+        """No port was left."""
+        if event.cause == "exhausted":
+            pool = self._pool(_key(event.ends, bound=False))
+            pool.failures += 1
+            pool.owners[account] += 1
+
+    def counters(self, event: Counters) -> None:
+        """The ports that full sockets hold, and settings that have changed."""
+        self.settings |= {int(netns): values for netns, values in event.sysctl.items()}
+        for pool in self._pools.values():
+            pool.live = 0
+        for held in event.live:
+            self._pool((held.netns, held.family, held.saddr, held.daddr, held.dport)).live = held.ports
+
+    def pools(self, now_us: int) -> tuple[Pool, ...]:
+        """The fullest, as of `now_us`."""
+        made = [
+            self._made(key, pool, now_us)
+            for key, pool in self._pools.items()
+            if pool.time_waits or pool.live or pool.failures
+        ]
+        made.sort(key=lambda pool: (pool.failures, pool.settles, pool.used), reverse=True)
+        return tuple(made[:_SHOWN])
+
+    def _made(self, key: Key, pool: _Pool, now_us: int) -> Pool:
+        netns, family, saddr, daddr, dport = key
+        values = self.settings.get(netns, {})
+        size = automatic_ports(values)
+        reuse = reuse_allowed(values, loopback=is_loopback(daddr or saddr))
+        rate = pool.births.rate(now_us, self._since_us)
+        growth = rate - pool.ends.rate(now_us, self._since_us)
+        settles = settling_point(rate, self._lifetime_us, size if reuse else None) + pool.live
+        used = pool.time_waits + pool.live
+        exhausts = None
+        if size is not None and not reuse and settles > size and growth > 0:
+            exhausts = max(0, int((size - used) / growth * SECOND))
+        return Pool(
+            netns=netns,
+            family=family,
+            saddr=saddr,
+            daddr=daddr,
+            dport=dport,
+            size=size,
+            time_waits=pool.time_waits,
+            live=pool.live,
+            failures=pool.failures,
+            birth_rate=rate,
+            growth=growth,
+            lifetime_us=self._lifetime_us,
+            reuse=reuse,
+            reuse_after_us=reuse_delay_us(values),
+            settles=settles,
+            exhausts_in_us=exhausts,
+            who=mostly(pool.owners),
+        )
+
+    def _pool(self, key: Key) -> _Pool:
+        pool = self._pools.get(key)
+        if pool is None:
+            if len(self._pools) >= _MAX_POOLS:
+                self._pools = {
+                    key: pool
+                    for key, pool in self._pools.items()
+                    if pool.time_waits + pool.live > 1 or pool.failures
+                }
+            pool = self._pools[key] = _Pool()
+        return pool
+
+    def _looks_like_clients(self, ends: Endpoints) -> bool:
+        """One from before the trace has no role: from an automatic port to one that is none."""
+        bounds = port_range(self.settings.get(ends.netns, {}))
+        return (
+            bounds is not None
+            and bounds[0] <= ends.sport <= bounds[1]
+            and not (bounds[0] <= ends.dport <= bounds[1])
+        )
+
+
+def settling_point(rate: float, lifetime_us: int, reused_of: int | None) -> float:
+    """TIME_WAITs once births and ends are even.
+
+    With reuse, of so many ports: connect() goes through every other port in turn and takes
+    over the first TIME_WAIT it meets, so it does not get beyond half of them
+    (__inet_hash_connect(), net/ipv4/inet_hashtables.c).
+    """
+    settles = rate * lifetime_us / SECOND
+    return settles if reused_of is None else min(settles, reused_of / 2)
+
+
+def mostly(owners: Counter[Account]) -> Who:
+    """Whose most of them are."""
+    by_account: Counter[Account] = Counter()
+    for account, count in owners.items():
+        by_account[account.present()] += count
+    return by_account.most_common(1)[0][0].who() if by_account else NOBODY
+
+
+def _key(ends: Endpoints, *, bound: bool) -> Key:
+    if bound:
+        return ends.netns, ends.family, ends.saddr, None, None
+    return ends.netns, ends.family, ends.saddr, ends.daddr, ends.dport

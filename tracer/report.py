@@ -1,0 +1,188 @@
+"""`twtrace report`: a trace's verdict, its rows, pools and settings, as text or JSON."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from tracer.aggregate import Aggregator
+from tracer.errors import TwtraceError
+from tracer.model import End, Event, Pool, Snapshot, Start
+from tracer.reader import Reader
+from tracer.series import SECOND
+from tracer.settings import SETTINGS, Values, kernel_version
+from tracer.table import render as render_table
+from tracer.text import endpoint, printable
+from tracer.verdict import Finding, Severity, Verdicts
+from tracer.whatif import Change, Outcome, WhatIf
+
+JUDGED_EVERY_US = 5 * SECOND
+
+_MARKS = {Severity.FINE: "✔", Severity.NOTICE: "·", Severity.WARN: "▲", Severity.CRITICAL: "✘"}
+_COLUMNS = 100
+_POOLS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is known of a trace."""
+
+    start: Start
+    snapshot: Snapshot
+    """As of its end."""
+    findings: tuple[Finding, ...]
+    outcomes: tuple[Outcome, ...] = ()
+
+
+def read(lines: Iterable[bytes], changes: tuple[Change, ...] = ()) -> Report:
+    """Read a trace to its end, judging it on the way. Raises TwtraceError."""
+    items = Reader().read(lines)
+    start = next(items, None)
+    if not isinstance(start, Start):
+        raise TwtraceError(
+            "this is no trace: its first line is not a `start` line", "give a file of `twtrace record`"
+        )
+    aggregator, verdicts, what_if = Aggregator(start), Verdicts(), WhatIf(start)
+    now = start.ts_us
+    due = now + JUDGED_EVERY_US
+    pending: list[Event] = []
+    for item in items:
+        if isinstance(item, Start):
+            raise TwtraceError("a second `start` line", "give one trace at a time")
+        if item.ts_us >= due:
+            aggregator.add(pending)
+            pending.clear()
+            verdicts.note(aggregator.snapshot(due))
+            due += JUDGED_EVERY_US * ((item.ts_us - due) // JUDGED_EVERY_US + 1)
+        now = max(now, item.ts_us)
+        if not isinstance(item, End):
+            pending.append(item)
+            if changes:
+                what_if.add(item)
+    aggregator.add(pending)
+    snapshot = aggregator.snapshot(now)
+    verdicts.note(snapshot)
+    outcomes = tuple(what_if.outcome(change) for change in changes)
+    return Report(start, snapshot, verdicts.findings(), outcomes)
+
+
+def as_json(report: Report) -> bytes:
+    """The same for programs."""
+    snapshot = report.snapshot
+    return orjson.dumps(
+        {
+            "host": snapshot.host,
+            "kernel": snapshot.kernel,
+            "hooks": snapshot.hooks,
+            "duration_us": snapshot.elapsed_us,
+            "lost": snapshot.lost,
+            "findings": [asdict(one) | {"severity": one.severity.name.lower()} for one in report.findings],
+            "pools": [asdict(pool) for pool in snapshot.pools],
+            "rows": [asdict(row) for row in (*snapshot.rows, snapshot.unknown, snapshot.total)],
+            "flows": [asdict(flow) for flow in snapshot.flows],
+            "settings": {str(netns): values for netns, values in snapshot.settings.items()},
+            "what_if": [asdict(outcome) for outcome in report.outcomes],
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def render(report: Report, *, color: bool = False) -> str:
+    """For people."""
+    snapshot = report.snapshot
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.start.ts_us // SECOND))
+    host, kernel, hooks = map(printable, (snapshot.host, snapshot.kernel, snapshot.hooks))
+    seconds = snapshot.elapsed_us / SECOND
+    lines = [f"{host}  Linux {kernel}  from {began}, {seconds:.0f} s  hooks {hooks}", ""]
+    for finding in report.findings:
+        lines += [*_finding(finding), ""]
+    for label, texts in (
+        ("no help", {text for finding in report.findings for text in finding.no_help}),
+        ("limits", {text for finding in report.findings for text in finding.limits}),
+    ):
+        if texts:
+            lines += [f"{label.upper()}:", *(f"  {printable(text)}" for text in sorted(texts)), ""]
+    for outcome in report.outcomes:
+        lines += [*_outcome(outcome), ""]
+    lines += ["WHO, as of the end"]
+    lines += render_table(snapshot, color=color).splitlines()[1:]
+    if snapshot.pools:
+        lines += ["", "SOURCE PORTS, as of the end", *(_pool(pool) for pool in snapshot.pools[:_POOLS])]
+    settings = _settings(snapshot)
+    if settings:
+        lines += ["", "SETTINGS that are not the default (read only)", *settings]
+    return "\n".join(lines) + "\n"
+
+
+def _finding(finding: Finding) -> list[str]:
+    head = f"{_MARKS[finding.severity]} {finding.severity.name:<8} {printable(finding.who.label)}"
+    lines = [f"{head}  ({finding.id}, confidence {finding.confidence})", *_indented("why:", finding.why)]
+    for remedy in finding.remedies:
+        lines += _indented("do:", f"{remedy.do} → {remedy.effect}")
+    if finding.severity > Severity.FINE:
+        lines += _indented("unless:", finding.refuted_by)
+    return lines
+
+
+def _indented(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text), _COLUMNS, initial_indent=f"    {label:<8}", subsequent_indent=" " * 12
+    )
+
+
+def _pool(pool: Pool) -> str:
+    where = endpoint(pool.daddr, pool.dport) if pool.daddr and pool.dport is not None else "any (bound)"
+    size = f"{pool.size:,}" if pool.size is not None else "?"
+    return (
+        f"  {pool.saddr} → {where}: {pool.time_waits:,} TIME_WAIT + {pool.live:,} live of {size};"
+        f" at {pool.birth_rate:,.1f}/s settles at {pool.settles:,.0f}; {pool.failures:,} failed"
+    )
+
+
+def _outcome(outcome: Outcome) -> list[str]:
+    lines = [f"WHAT IF {outcome.change}", f"  {'':<34}{'seen':>10}{'model':>10}{'after':>10}"]
+    for name, title in _FIGURES.items():
+        figures = (getattr(one, name) for one in (outcome.seen, outcome.before, outcome.after))
+        lines.append(f"  {title:<34}" + "".join(f"{figure:>10,}" for figure in figures))
+    return lines
+
+
+_FIGURES = {
+    "connections": "connections",
+    "failures": "connect() without a port",
+    "time_waits_peak": "TIME_WAITs at most",
+    "time_waits_end": "TIME_WAITs at the end",
+    "client_side_peak": "  of clients at most",
+    "server_side_peak": "  of servers at most",
+    "ports_peak": "ports of one destination at most",
+    "reused": "TIME_WAITs reused",
+    "overflowed": "TIME_WAITs left out (overflow)",
+}
+
+
+def _settings(snapshot: Snapshot) -> list[str]:
+    version = kernel_version(snapshot.kernel)
+    return [
+        line
+        for netns, values in snapshot.settings.items()
+        if any(netns == pool.netns for pool in snapshot.pools) or len(snapshot.settings) == 1
+        for line in _changed(netns, values, version)
+    ]
+
+
+def _changed(netns: int, values: Values, version: tuple[int, int]) -> list[str]:
+    lines = []
+    for setting in SETTINGS:
+        value = values.get(setting.name)
+        if value is None or (setting.since or version) > version or not setting.differs(str(value)):
+            continue
+        lines.append(
+            f"  net.ipv4.{setting.name} = {printable(str(value))} (default {setting.default or 'none'})"
+        )
+        lines += _indented("does:", setting.does)
+        lines += _indented("not:", setting.does_not)
+    return [f"  netns {netns}", *lines] if lines else []

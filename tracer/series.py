@@ -1,0 +1,93 @@
+"""Counts over time and by size, in bounded memory."""
+
+from __future__ import annotations
+
+HISTORY_SECONDS = 120
+RATE_SECONDS = 10
+SECOND = 1_000_000
+
+
+class Series:
+    """Counts in each of the last seconds."""
+
+    __slots__ = ("_counts", "_second")
+
+    def __init__(self) -> None:
+        self._counts = [0] * HISTORY_SECONDS
+        self._second = 0
+
+    def add(self, second: int, count: int = 1) -> None:
+        """Count in `second`; one that fell out of the window is dropped."""
+        if second > self._second:
+            self._advance(second)
+        if second > self._second - HISTORY_SECONDS:
+            self._counts[second % HISTORY_SECONDS] += count
+
+    def values(self, second: int) -> tuple[int, ...]:
+        """The counts up to `second`, oldest first."""
+        if second > self._second:
+            self._advance(second)
+        at = second % HISTORY_SECONDS + 1
+        return tuple(self._counts[at:] + self._counts[:at])
+
+    def rate(self, now_us: int, since_us: int) -> float:
+        """Per second, over the last ten or as many as there are since `since_us`."""
+        # The present second is not over: the window is whole ones and its part so far.
+        elapsed = max(now_us - since_us, SECOND)
+        window = min((RATE_SECONDS - 1) * SECOND + now_us % SECOND, elapsed)
+        return sum(self.values(now_us // SECOND)[-RATE_SECONDS:]) * SECOND / window
+
+    def merge(self, other: Series, second: int) -> None:
+        """Add another's counts, as of `second`."""
+        for back, count in enumerate(reversed(other.values(second))):
+            if count:
+                self.add(second - back, count)
+
+    def _advance(self, second: int) -> None:
+        for stale in range(max(self._second + 1, second - HISTORY_SECONDS + 1), second + 1):
+            self._counts[stale % HISTORY_SECONDS] = 0
+        self._second = second
+
+
+class Histogram:
+    """Durations in buckets of at most a quarter of their size."""
+
+    __slots__ = ("_buckets",)
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, int] = {}
+
+    def add(self, value: int, count: int = 1) -> None:
+        """Count a duration."""
+        bucket = _bucket(value)
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+
+    def merge(self, other: Histogram) -> None:
+        """Add another's counts."""
+        for bucket, count in other._buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+
+    def quantile(self, share: float) -> int | None:
+        """The middle of the bucket in which that share of all is reached; None of nothing."""
+        wanted = share * sum(self._buckets.values())
+        for bucket in sorted(self._buckets):
+            wanted -= self._buckets[bucket]
+            if wanted <= 0:
+                low, high = _bounds(bucket)
+                return (low + high) // 2
+        return None
+
+
+def _bucket(value: int) -> int:
+    if value < 4:  # noqa: PLR2004 - below, each value has a bucket
+        return max(value, 0)
+    shift = value.bit_length() - 3
+    return (shift + 1) * 4 + (value >> shift) - 4
+
+
+def _bounds(bucket: int) -> tuple[int, int]:
+    if bucket < 4:  # noqa: PLR2004
+        return bucket, bucket
+    shift = bucket // 4 - 1
+    low = (bucket % 4 + 4) << shift
+    return low, low + (1 << shift) - 1
