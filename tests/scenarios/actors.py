@@ -66,11 +66,16 @@ class Actor:
         self.pid = os.fork()
         if not self.pid:
             self._channel.close()
-            _obey(theirs, self.name)
+            _obey(theirs, self.name, self._stage())
         theirs.close()
 
+    @staticmethod
+    def _stage() -> Stage:
+        """The steps it can take."""
+        return Stage()
+
     def do(self, step: str, *args: object) -> Any:
-        """Let it take one step of `_Stage`; returns what that returns."""
+        """Let it take one step of its stage; returns what that returns."""
         self._channel.send(json.dumps([step, *args]).encode())
         if not (answer := self._channel.recv(1 << 16)):
             raise RuntimeError(f"{self.name} ended at {step}{args}")
@@ -94,10 +99,9 @@ class Actor:
         self.ended = True
 
 
-def _obey(channel: socket.socket, name: str) -> NoReturn:
+def _obey(channel: socket.socket, name: str, stage: Stage) -> NoReturn:
     try:
         bound_to_parent(name)
-        stage = _Stage()
         while request := channel.recv(1 << 16):
             step, *args = json.loads(request)
             try:
@@ -109,7 +113,7 @@ def _obey(channel: socket.socket, name: str) -> NoReturn:
         os._exit(1)
 
 
-class _Stage:
+class Stage:
     """The sockets of one process, by name, and the steps that can be taken with them."""
 
     def __init__(self) -> None:
@@ -219,6 +223,17 @@ class _Stage:
     def exit(self) -> NoReturn:
         sys.stdout.flush()
         os._exit(0)
+
+
+def set_sequence(made: socket.socket, sequence: int) -> None:
+    """The first sequence number of a connection that is not yet made."""
+    for option, value in (
+        (_TCP_REPAIR, 1),
+        (_TCP_REPAIR_QUEUE, _SEND_QUEUE),
+        (_TCP_QUEUE_SEQ, sequence),
+        (_TCP_REPAIR, _REPAIR_OFF_WITHOUT_PROBE),
+    ):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _addresses(made: socket.socket) -> list[Any]:
