@@ -101,7 +101,9 @@ class PortPools:
         reuse = reuse_allowed(values, loopback=is_loopback(daddr or saddr))
         rate = pool.births.rate(now_us, self._since_us)
         growth = rate - pool.ends.rate(now_us, self._since_us)
-        settles = settling_point(rate, self._lifetime_us, size if reuse else None) + pool.live
+        limit = values.get("tcp_max_tw_buckets")
+        waiting = settling_point(rate, self._lifetime_us, size if reuse else None)
+        settles = (min(waiting, limit) if isinstance(limit, int) else waiting) + pool.live
         used = pool.time_waits + pool.live
         exhausts = None
         if size is not None and not reuse and settles > size and growth > 0:

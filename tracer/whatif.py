@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from statistics import mean, median
@@ -22,6 +22,8 @@ KEPT_US = 60_000_000
 """A kept connection that nobody needs for so long is closed."""
 _SAME_CLOSE_US = 2_000_000
 """Both ends of a connection are closed within this, or are not taken for one."""
+
+_SAMPLE = 1000
 
 _FORMS = "tw_reuse=0|1|2, port_range=LOW-HIGH, keepalive, peer-closes-first, max_tw_buckets=N"
 
@@ -189,23 +191,34 @@ class WhatIf:
     def _attempts(self) -> list[_Connection]:
         """All that wanted a connection, in the order of their beginnings.
 
-        One that found no port would have been like the others of its pool.
+        One that found no port would have been like the others of its pool, at both ends.
         """
+        attempts = list(self._connections)
+        by_ends = _by_ends(attempts)
         alike: dict[Pool, list[_Connection]] = defaultdict(list)
-        for one in self._connections:
+        for one in attempts:
             if one.pool is not None:
                 alike[one.pool].append(one)
-        attempts = list(self._connections)
-        for event in self._failed:
+        for number, event in enumerate(self._failed, 1):
             ends = event.ends
-            pool = (ends.netns, ends.family, ends.saddr, ends.daddr, ends.dport)
-            others = alike.get(pool)
+            others = alike.get((ends.netns, ends.family, ends.saddr, ends.daddr, ends.dport))
             if others:
-                age_us = int(median(one.closed_us - one.opened_us for one in others[:1000]))
-                opened_us = event.ts_us
-                attempts.append(
-                    replace(others[0], ends=(), opened_us=opened_us, closed_us=opened_us + age_us)
-                )
+                age_us = int(median(one.closed_us - one.opened_us for one in others[:_SAMPLE]))
+                pair = (others[0], *_other_ends(others[0], attempts, by_ends))
+                for one in pair:
+                    # No port has a number below 0: both ends of this attempt, and of no other.
+                    netns, *four = one.ends
+                    sport = 1 if one.pool is not None else 3
+                    four[sport] = -number
+                    opened_us = event.ts_us
+                    attempts.append(
+                        replace(
+                            one,
+                            ends=(netns, *four),
+                            opened_us=opened_us,
+                            closed_us=opened_us + age_us,
+                        )
+                    )
         return sorted(attempts, key=lambda one: one.opened_us)
 
     def _run(self, attempts: Iterable[_Connection], change: Change) -> Figures:
@@ -220,21 +233,43 @@ class WhatIf:
         )
 
 
+_ByEnds = dict[tuple[object, ...], list[int]]
+
+
+def _by_ends(connections: list[_Connection]) -> _ByEnds:
+    found: _ByEnds = defaultdict(list)
+    for number, one in enumerate(connections):
+        found[one.ends].append(number)
+    return found
+
+
+def _mirrored(ends: tuple[object, ...]) -> tuple[object, ...]:
+    """As the other end has it."""
+    netns, saddr, sport, daddr, dport = ends
+    return netns, daddr, dport, saddr, sport
+
+
+def _other_ends(one: _Connection, connections: list[_Connection], by_ends: _ByEnds) -> Iterator[_Connection]:
+    """The other end of it, where that is in the trace as well."""
+    return (connections[number] for number in _others(one, connections, by_ends))
+
+
+def _others(one: _Connection, connections: list[_Connection], by_ends: _ByEnds) -> Iterator[int]:
+    for number in by_ends.get(_mirrored(one.ends), ()):
+        if abs(connections[number].closed_us - one.closed_us) < _SAME_CLOSE_US:
+            yield number
+            return
+
+
 def _peers_first(attempts: list[_Connection]) -> list[_Connection]:
     """Who waits changes over: to the other end, where that is in the trace as well."""
-    by_ends: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for number, one in enumerate(attempts):
-        by_ends[one.ends].append(number)
+    by_ends = _by_ends(attempts)
     changed = list(attempts)
     for number, one in enumerate(attempts):
-        if not one.waits:
-            continue
-        changed[number] = replace(changed[number], waits=False)
-        netns, *four = one.ends or (0,)
-        others = by_ends.get((netns, *four[2:], *four[:2]), ()) if four else ()
-        for other in others:
-            if abs(attempts[other].closed_us - one.closed_us) < _SAME_CLOSE_US and not attempts[other].waits:
-                changed[other] = replace(changed[other], waits=True)
+        if one.waits:
+            changed[number] = replace(changed[number], waits=False)
+            for other in _others(one, attempts, by_ends):
+                changed[other] = replace(changed[other], waits=not attempts[other].waits)
     return changed
 
 
@@ -258,6 +293,10 @@ class _Run:
         self._keep = keep
         self._pools: dict[Pool, PortModel] = {}
         self._kept: dict[tuple[object, ...], list[_Kept]] = defaultdict(list)
+        self._ports: dict[tuple[object, ...], tuple[object, ...] | None] = {}
+        """Of clients, by their ends: the port of the model; None: there was none."""
+        self._served: dict[tuple[object, ...], int] = {}
+        """TIME_WAITs of servers by their client's port: since when."""
         self._due: list[tuple[int, int, Callable[[int], None]]] = []
         self._order = count()
         self._waiting: Counter[int] = Counter()
@@ -294,14 +333,28 @@ class _Run:
     def _open(self, one: _Connection) -> None:
         kept = self._kept[one.peer].pop() if self._keep and self._kept[one.peer] else None
         if kept is None:
-            port = self._take_port(one)
-            if one.pool is not None and port is None:
-                self._sums["failures"] += 1
-                return
-            self._sums["connections"] += one.pool is not None
-            kept = _Kept(one, port)
-        kept.idle_since = None
-        self._at(one.closed_us, lambda now_us: self._done(kept, now_us))
+            kept = self._connect(one) if one.pool is not None else self._accept(one)
+        if kept is not None:
+            kept.idle_since = None
+            self._at(one.closed_us, lambda now_us: self._done(kept, now_us))
+
+    def _connect(self, one: _Connection) -> _Kept | None:
+        port = self._take_port(one)
+        self._ports[one.ends] = None if port is None else (one.pool, port)
+        if port is None:
+            self._sums["failures"] += 1
+            return None
+        self._sums["connections"] += 1
+        return _Kept(one, port)
+
+    def _accept(self, one: _Connection) -> _Kept | None:
+        """None if its client got no port. A SYN from a port that waits here replaces the TIME_WAIT."""
+        place = self._ports.get(_mirrored(one.ends), one.ends)
+        if place is None:
+            return None
+        if self._served.pop(place, None) is not None:
+            self._gone(one)
+        return _Kept(one, None, place)
 
     def _take_port(self, one: _Connection) -> int | None:
         if one.pool is None:
@@ -351,17 +404,23 @@ class _Run:
                 self._peak[what] = max(self._peak[what], self._now[what])
             if model is not None and port is not None:
                 model.wait(port, now_us)
-            self._at(now_us + self._lifetime_us, lambda _: self._expire(one, model, port, now_us))
+            else:
+                self._served[kept.place] = now_us
+            self._at(now_us + self._lifetime_us, lambda _: self._expire(kept, model, now_us))
             return
         if model is not None and port is not None:
             model.release(port)
 
-    def _expire(self, one: _Connection, model: PortModel | None, port: int | None, since_us: int) -> None:
-        if model is not None and port is not None:
-            if model.since(port) != since_us:
+    def _expire(self, kept: _Kept, model: PortModel | None, since_us: int) -> None:
+        if model is not None and kept.port is not None:
+            if model.since(kept.port) != since_us:
                 return  # it was reused
-            model.release(port)
-        self._gone(one)
+            model.release(kept.port)
+        else:
+            if self._served.get(kept.place) != since_us:
+                return  # it was replaced
+            del self._served[kept.place]
+        self._gone(kept.first)
 
     def _gone(self, one: _Connection) -> None:
         self._waiting[one.netns] -= 1
@@ -375,4 +434,7 @@ class _Kept:
 
     first: _Connection
     port: int | None
+    """Of the model; None for one that was accepted."""
+    place: tuple[object, ...] = ()
+    """Of one that was accepted: its client's port, by which a new SYN meets its TIME_WAIT."""
     idle_since: int | None = None
