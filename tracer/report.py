@@ -14,7 +14,7 @@ from tracer.errors import TwtraceError
 from tracer.model import End, Event, Pool, Snapshot, Start
 from tracer.reader import Reader
 from tracer.series import SECOND
-from tracer.settings import SETTINGS, Values, kernel_version
+from tracer.settings import SETTINGS, Values
 from tracer.table import render as render_table
 from tracer.text import endpoint, printable
 from tracer.verdict import Finding, Severity, Verdicts
@@ -84,7 +84,7 @@ def as_json(report: Report) -> bytes:
             "pools": [asdict(pool) for pool in snapshot.pools],
             "rows": [asdict(row) for row in (*snapshot.rows, snapshot.unknown, snapshot.total)],
             "flows": [asdict(flow) for flow in snapshot.flows],
-            "settings": {str(netns): values for netns, values in snapshot.settings.items()},
+            "settings": {str(netns): _known(values) for netns, values in snapshot.settings.items()},
             "what_if": [asdict(outcome) for outcome in report.outcomes],
         },
         option=orjson.OPT_APPEND_NEWLINE,
@@ -164,25 +164,37 @@ _FIGURES = {
 }
 
 
-def _settings(snapshot: Snapshot) -> list[str]:
-    version = kernel_version(snapshot.kernel)
+def _known(values: Values) -> list[dict[str, object]]:
+    """What a namespace has of the settings that bear on closing."""
     return [
-        line
-        for netns, values in snapshot.settings.items()
-        if any(netns == pool.netns for pool in snapshot.pools) or len(snapshot.settings) == 1
-        for line in _changed(netns, values, version)
+        {
+            "name": f"net.ipv4.{setting.name}",
+            "value": values[setting.name],
+            "default": setting.default,
+            "does": setting.does,
+            "does_not": setting.does_not,
+        }
+        for setting in SETTINGS
+        if setting.name in values
     ]
 
 
-def _changed(netns: int, values: Values, version: tuple[int, int]) -> list[str]:
+def _settings(snapshot: Snapshot) -> list[str]:
+    lines = []
+    for netns, values in snapshot.settings.items():
+        if len(snapshot.settings) == 1 or any(netns == pool.netns for pool in snapshot.pools):
+            changed = _changed(values)
+            lines += [f"  netns {netns}", *changed] if changed else []
+    return lines
+
+
+def _changed(values: Values) -> list[str]:
     lines = []
     for setting in SETTINGS:
         value = values.get(setting.name)
-        if value is None or (setting.since or version) > version or not setting.differs(str(value)):
-            continue
-        lines.append(
-            f"  net.ipv4.{setting.name} = {printable(str(value))} (default {setting.default or 'none'})"
-        )
-        lines += _indented("does:", setting.does)
-        lines += _indented("not:", setting.does_not)
-    return [f"  netns {netns}", *lines] if lines else []
+        if value is not None and setting.differs(str(value)):
+            default = setting.default or "none"
+            lines.append(f"  net.ipv4.{setting.name} = {printable(str(value))} (default {default})")
+            lines += _indented("does:", setting.does)
+            lines += _indented("not:", setting.does_not)
+    return lines

@@ -19,14 +19,12 @@ class Setting:
 
     name: str
     default: str
-    """As a person reads it; it may depend on memory or version."""
+    """As a person reads it, the same from Linux 5.10 to 7.2; it may depend on memory."""
     does: str
     does_not: str
-    since: tuple[int, int] | None = None
-    """The first kernel that has it; None: all that twtrace runs on."""
 
     def differs(self, value: str) -> bool:
-        """Whether it is certainly not the default, which may be a range or depend on the version."""
+        """Whether it is certainly not the default, which may be a range."""
         known = self.default.split(" (")[0]
         return value != known if known.replace(" ", "").isdigit() or not known else False
 
@@ -54,9 +52,8 @@ SETTINGS = (
     Setting(
         "tcp_tw_reuse_delay",
         "1000",
-        "milliseconds a TIME_WAIT must be old before it is reused",
+        "milliseconds a TIME_WAIT must be old before it is reused; from Linux 6.14 on",
         "matter while tcp_tw_reuse is off",
-        (6, 14),
     ),
     Setting(
         "tcp_timestamps",
@@ -111,13 +108,6 @@ SETTINGS = (
 
 NAMES = tuple(setting.name for setting in SETTINGS)
 """What is read of each namespace; some are not in every kernel, tcp_max_orphans not in every namespace."""
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """`6.1.0-50-amd64` → (6, 1); (0, 0) of what is no release."""
-    parts = release.split("-", maxsplit=1)[0].split(".")
-    numbers = [int(part) for part in parts[:2] if part.isdigit()]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)  # noqa: PLR2004
 
 
 def port_range(values: Values) -> tuple[int, int] | None:

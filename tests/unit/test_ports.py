@@ -7,7 +7,7 @@ from tracer.aggregate import Aggregator
 from tracer.lifetime import expected_lifetime_us
 from tracer.model import ConnectFailed, Counters, Event, LivePorts, Pool, Start
 from tracer.portmodel import PortModel
-from tracer.settings import SETTINGS, automatic_ports, kernel_version, reuse_allowed
+from tracer.settings import SETTINGS, automatic_ports, reuse_allowed
 
 A, B = owner(1, "a"), owner(2, "b")
 
@@ -94,12 +94,6 @@ def test_automatic_ports_leave_out_the_reserved() -> None:
 def test_reuse(reuse: int, timestamps: int, loopback: bool, allowed: bool) -> None:
     values = {"tcp_tw_reuse": reuse, "tcp_timestamps": timestamps}
     assert reuse_allowed(values, loopback=loopback) is allowed
-
-
-def test_kernel_versions() -> None:
-    assert kernel_version("6.1.0-50-cloud-amd64") == (6, 1)
-    assert kernel_version("7.2") == (7, 2)
-    assert kernel_version("what") == (0, 0)
 
 
 def test_a_setting_differs_only_from_a_known_default() -> None:
