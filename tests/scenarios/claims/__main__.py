@@ -23,6 +23,14 @@ def main() -> int:
     parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="which claims; all by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--write-docs", action="store_true", help="write docs/claims.md too")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="what --json printed on another kernel, for the document; repeatable",
+    )
     arguments = parser.parse_args()
     everyone = sorted(EXPERIMENTS)
     if unknown := set(arguments.numbers) - set(everyone):
@@ -33,17 +41,18 @@ def main() -> int:
         parser.error("not permitted: run it as root")
     with tempfile.TemporaryDirectory(prefix="twtrace-claims-") as folder:
         session = run(arguments.numbers or everyone, Path(folder))
+    others = [Session.from_json(path.read_text(encoding="utf-8")) for path in arguments.also]
     if arguments.json:
         results = [asdict(one) | {"verdict": one.verdict} for one in session.results]
         sys.stdout.write(json.dumps(asdict(session) | {"results": results}) + "\n")
     else:
         sys.stdout.write(table(session) + "\n")
-    right = _is_right(session)
+    right = all(map(_is_right, (session, *others)))
     if arguments.write_docs:
         if not right:
             sys.stderr.write("docs/claims.md is left as it was: not all is as expected\n")
         else:
-            DOCS.write_text(document(session), encoding="utf-8")
+            DOCS.write_text(document(session, others), encoding="utf-8")
     return 0 if right else 1
 
 

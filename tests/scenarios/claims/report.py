@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tests.scenarios.claims.lab import Seen
 from tests.scenarios.claims.run import Result, Session
 from tracer.claims import claim
 
@@ -30,8 +33,9 @@ def _residues(session: Session) -> str:
     return ", ".join(f"{number}: {left}" for number, left in session.residues.items() if left) or "0"
 
 
-def document(session: Session) -> str:
-    """docs/claims.md."""
+def document(session: Session, others: Sequence[Session] = ()) -> str:
+    """docs/claims.md; of the sessions on other kernels only what is otherwise there."""
+    kernels = ", ".join(f"{one.kernel} ({one.source} hooks)" for one in others)
     lines = [
         "# What people are told about TIME_WAIT",
         "",
@@ -41,6 +45,7 @@ def document(session: Session) -> str:
         "Advice from widely read articles, each put to the test in a network namespace of its own.",
         "What was seen is what `twtrace record` wrote, held against the kernel's counters and socket list.",
         f"This was Linux {session.kernel}, TIME_WAIT facts from the {session.source} hooks.",
+        f"Done again on {kernels}: the rows say where that came out otherwise." if kernels else "",
         "",
         "**proved**: all that was seen speaks for the claim (+). **refuted**: all speaks against it (–).",
         "**depends**: there is both. Lines without a sign belong to the picture and decide nothing.",
@@ -49,18 +54,41 @@ def document(session: Session) -> str:
         "| # | claim | verdict | what was seen | why |",
         "|---|---|---|---|---|",
     ]
-    lines += (_row(one) for one in session.results)
+    lines += (_row(one, others) for one in session.results)
     return "\n".join(lines) + "\n"
 
 
-def _row(one: Result) -> str:
+def _row(one: Result, others: Sequence[Session]) -> str:
     about = claim(one.number)
-    seen = "<br>".join(
-        f"{_MARKS[fact.speaks].strip()} {_cell(fact.what)}: {_cell(fact.figure)}".strip() for fact in one.seen
-    )
+    seen = [_fact(fact) for fact in one.seen]
+    for session in others:
+        (there,) = (other for other in session.results if other.number == one.number)
+        if otherwise := _differences(one, there):
+            seen.append(f"**{_cell(session.kernel)}**: " + "; ".join(otherwise))
     helps = {True: "<br>Helps.", False: "<br>No help.", None: ""}[about.helps]
     verdict = one.verdict.value if one.verdict else "failed"
-    return f"| {one.number} | {_cell(about.claim)} | **{verdict}** | {seen} | {_cell(about.why)}{helps} |"
+    cells = (
+        str(one.number),
+        _cell(about.claim),
+        f"**{verdict}**",
+        "<br>".join(seen),
+        _cell(about.why) + helps,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _differences(one: Result, there: Result) -> list[str]:
+    """Its verdict, and facts that were not looked for there, or spoke otherwise; figures always differ."""
+    found = [] if there.verdict is one.verdict else [there.verdict.value if there.verdict else "failed"]
+    mine = {(fact.what, fact.speaks) for fact in one.seen}
+    theirs = {(fact.what, fact.speaks) for fact in there.seen}
+    found += [_fact(fact) for fact in there.seen if (fact.what, fact.speaks) not in mine]
+    found += [f"without “{_cell(fact.what)}”" for fact in one.seen if (fact.what, fact.speaks) not in theirs]
+    return found
+
+
+def _fact(fact: Seen) -> str:
+    return f"{_MARKS[fact.speaks].strip()} {_cell(fact.what)}: {_cell(fact.figure)}".strip()
 
 
 def _cell(text: str) -> str:

@@ -59,6 +59,16 @@ class Session:
     """By experiment: TIME_WAITs by the trace less those of the kernel."""
     results: list[Result]
 
+    @classmethod
+    def from_json(cls, text: str) -> Session:
+        """What `--json` printed."""
+        fields = json.loads(text)
+        results = []
+        for one in fields["results"]:
+            del one["verdict"]
+            results.append(Result(**one | {"seen": [Seen(**fact) for fact in one["seen"]]}))
+        return cls(**fields | {"results": results})
+
 
 def run(numbers: Sequence[int], folder: Path) -> Session:
     """Those experiments; the trace is left in `folder`."""
