@@ -1,11 +1,11 @@
 # `make run` and `make test` are the whole set-up: scripts/setup brings what is missing.
 
 python := .venv/bin/python
-litter := .venv dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+litter := .venv dist .go_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-kernels lint format check picture wheel clean setup-run setup-dev setup-kernels
+.PHONY: help run test test-kernels lint format check picture wheel clean setup-run setup-dev setup-test setup-kernels
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -13,7 +13,7 @@ help: ## List these commands
 run: setup-run ## Trace a small labelled workload, as root: ARGS="-d 30s" is passed to `twtrace demo`
 	@scripts/as-root .venv/bin/twtrace demo $(ARGS)
 
-test: setup-dev ## Run the tests, as root for those of the kernel: ARGS="-k ledger" is passed to pytest
+test: setup-test ## Run the tests, as root for those of the kernel: ARGS="-k ledger" is passed to pytest
 	@scripts/as-root $(python) -m pytest -q -p no:cacheprovider $(ARGS)
 
 test-kernels: setup-kernels ## Run the kernel tests on other kernels, in VMs: K=6.12 takes one, ARGS=--write-docs
@@ -45,6 +45,9 @@ setup-run:
 
 setup-dev:
 	@scripts/setup dev
+
+setup-test:
+	@scripts/setup test
 
 setup-kernels:
 	@scripts/setup kernels

@@ -38,19 +38,19 @@ _WIDEST = (1024, 65_535)
 
 
 def keep_connections(flow: Flow) -> Remedy:
-    """Keep-alive or a pool: the cure."""
-    ways = _BY_PROGRAM.get((flow.who.comm or "", flow.role))
+    """Keep-alive or a pool: the cure. Where a known program is set up for it, how."""
     if flow.role == "client":
         do = "keep connections open and reuse them (HTTP keep-alive, a connection pool)"
     else:
         do = "let clients keep their connections (HTTP keep-alive on, no `Connection: close`)"
-    left = flow.closes - flow.reconnects
-    return Remedy(
-        f"{do}; {ways}" if ways else do,
-        f"spares {flow.reconnects:,} of {flow.closes:,} connections: TIME_WAITs from"
-        f" {flow.time_waits:,} to about {min(left, flow.time_waits):,}",
-        "application",
-    )
+    ways = [_BY_PROGRAM.get((flow.who.comm or "", flow.role))]
+    if flow.role == "server" and flow.peer is not None:
+        ways.append(_BY_PROGRAM.get((flow.peer.comm or "", "client")))
+    left = min(flow.closes - flow.reconnects, flow.time_waits)
+    effect = f"spares {flow.reconnects:,} of {flow.closes:,} connections"
+    if flow.time_waits:
+        effect += f": TIME_WAITs from {flow.time_waits:,} to about {left:,}"
+    return Remedy("; ".join([do, *filter(None, ways)]), effect, "application")
 
 
 def let_peer_close(flow: Flow) -> Remedy:

@@ -239,6 +239,7 @@ def _resets(snapshot: Snapshot) -> Iterator[Finding]:
             " (SO_LINGER 0, or data left unread): what was not yet sent is lost",
             _flow_evidence(flow),
             (
+                *([keep_connections(flow)] if _comes_back(flow) else []),
                 Remedy(
                     "read to the end before close(), and do not set SO_LINGER with time 0",
                     "closes end with a FIN; the side that closes first then has TIME_WAIT",
@@ -329,9 +330,12 @@ def _nothing(snapshot: Snapshot) -> Finding:
 
 
 def _poolable(flow: Flow) -> bool:
-    return (
-        flow.reconnects >= _HABIT * flow.closes and 2 * flow.first_local > flow.closes and flow.time_waits > 0
-    )
+    return _comes_back(flow) and 2 * flow.first_local > flow.closes and flow.time_waits > 0
+
+
+def _comes_back(flow: Flow) -> bool:
+    """Most of its connections could have been an earlier one."""
+    return flow.reconnects >= _HABIT * flow.closes
 
 
 def _summed(snapshot: Snapshot, wanted: Callable[[Flow], bool]) -> list[Flow]:

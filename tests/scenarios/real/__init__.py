@@ -1,0 +1,1 @@
+"""Real programs from the distribution's packages, with a fault and with its remedy."""

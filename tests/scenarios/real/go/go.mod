@@ -1,0 +1,3 @@
+module twtrace.test/goweb
+
+go 1.19
