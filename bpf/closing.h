@@ -312,15 +312,6 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 	return info->ep.sport ? FAILED_CONFLICT : FAILED_EXHAUSTED;
 }
 
-static __always_inline u64 birth_of_sock(struct sock *sk, const struct sock_info *info)
-{
-#ifdef HOOKS_FENTRY
-	return (u64)sk;
-#else
-	return birth_of(info->hash, info->ep.sport, info->ep.dport);
-#endif
-}
-
 static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct sock_info *info,
 				   struct sock *sk, u8 old, u64 now, bool process, u32 lane,
 				   const struct process_id *me)
@@ -329,7 +320,7 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 	u8 how = HOW_FIN;
 	int substate;
 
-	substate = link_time_wait(birth_of_sock(sk, info), info->conn,
+	substate = link_time_wait(birth_of(info->hash, info->ep.sport, info->ep.dport), info->conn,
 				  info->closer.pid ? &info->closer : &info->opener, old);
 	if (!substate) {
 		how = classify(ctx, sk, info, old, process, lane);

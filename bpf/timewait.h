@@ -34,13 +34,12 @@ struct birth {
  * tw_rearmed().  Deleted: tw_ended().  The kernel frees none before its end. */
 BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
 
-/* Mini-sockets whose full socket has yet to go to CLOSE, by what the source
- * knows the full socket by: its address with fentry, or birth_of().
+/* Mini-sockets whose full socket has yet to go to CLOSE, by what both have in
+ * common, birth_of().
  * Inserted: tw_born().  Deleted: link_time_wait(), moments later; or
  * tw_ended(), if that transition was never seen. */
 BPF_HASH(births, u64, struct birth, 4096);
 
-/* What a full socket and the mini-socket that takes its place have in common. */
 static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
 {
 	return (u64)hash << 32 | (u32)sport << 16 | dport;
@@ -64,11 +63,11 @@ static __always_inline bool read_time_wait(struct tw_info *info, struct inet_tim
 	return endpoints_pass(&info->ep, info->family);
 }
 
-static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 birth_key, u64 due)
+static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 {
 	struct tw_info info = {};
 	struct birth birth = { .tw = (u64)tw };
-	u64 tw_key = (u64)tw;
+	u64 tw_key = (u64)tw, birth_key = birth_of_tw(tw);
 
 	if (!read_time_wait(&info, tw))
 		return;

@@ -83,41 +83,15 @@ int timer_expired(struct bpf_raw_tracepoint_args *ctx)
 
 #else
 
-#ifdef HOOKS_FENTRY
-
-/* The birth: inet_twsk_hashdance() until v6.8, after that
- * inet_twsk_hashdance_schedule() (the loader attaches the one there is). */
-ENTRY(inet_twsk_hashdance)
-{
-	takes_the_place((void *)ARGUMENT(0), (void *)ARGUMENT(1));
-	return 0;
-}
-
-ENTRY(inet_twsk_hashdance_schedule)
-{
-	takes_the_place((void *)ARGUMENT(0), (void *)ARGUMENT(1));
-	return 0;
-}
-
-/* A birth is here too until v7.2, but without its full socket. */
-ENTRY(__inet_twsk_schedule)
-{
-	if (ARGUMENT(2))
-		rearmed((void *)ARGUMENT(0));
-	return 0;
-}
-
-#else
-
 /* The birth or, if the third argument says so, a re-arming. */
 ENTRY(__inet_twsk_schedule)
 {
 	struct inet_timewait_sock *tw = (void *)ARGUMENT(0);
 
-	if (ARGUMENT(2))
+	if ((u8)ARGUMENT(2))
 		rearmed(tw);
 	else
-		born(tw, birth_of_tw(tw));
+		born(tw);
 	return 0;
 }
 
@@ -125,13 +99,9 @@ ENTRY(__inet_twsk_schedule)
  * here: the loader attaches this where it must. */
 ENTRY(inet_twsk_hashdance_schedule)
 {
-	struct inet_timewait_sock *tw = (void *)ARGUMENT(0);
-
-	born(tw, birth_of_tw(tw));
+	born((void *)ARGUMENT(0));
 	return 0;
 }
-
-#endif
 
 /* Every end comes by here, once. */
 ENTRY(inet_twsk_kill)

@@ -7,8 +7,10 @@
  * Every end goes through inet_twsk_kill().  That its timer fired, the common
  * case, is noted just before; for the rest the kernel stack tells.
  *
- * While a kprobe's program runs, any other kprobe hit on that CPU is skipped.  So
- * they sit only where bottom halves are off and none can interrupt another.
+ * While a kprobe's program runs, any other kprobe hit on that CPU is skipped;
+ * while one of fentry's does, that same one.  So they sit only where bottom
+ * halves are off and none can interrupt another; but for fentry's programs whose
+ * dropped runs lose next to nothing.
  */
 #ifndef TWTRACE_HOOKS_FUNCTIONS_H
 #define TWTRACE_HOOKS_FUNCTIONS_H
@@ -40,14 +42,14 @@
  * killed(), since the next mini-socket may have that address. */
 BPF_PERCPU_ARRAY(fired, u64, 1);
 
-static __always_inline void born(struct inet_timewait_sock *tw, u64 birth_key)
+static __always_inline void born(struct inet_timewait_sock *tw)
 {
 	u64 key = (u64)tw;
 	struct tw_info *info = tws.lookup(&key);
 
 	if (info)
 		tw_replaced(info, key);
-	tw_born(tw, birth_key, 0);
+	tw_born(tw, 0);
 }
 
 static __always_inline void rearmed(struct inet_timewait_sock *tw)
@@ -101,21 +103,6 @@ static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 	tw_ended(tw, key, tws.lookup(&key), reason, &by);
 }
 
-#ifdef HOOKS_FENTRY
-
-static __always_inline void takes_the_place(struct inet_timewait_sock *tw, struct sock *sk)
-{
-	u64 key = (u64)sk;
-	struct sock_info *info = socks.lookup(&key);
-
-	/* DCCP had them too, until v6.16 */
-	if (READ(sk, sk_protocol) != IPPROTO_TCP)
-		return;
-	if (info)
-		info->waits = 0;
-	born(tw, key);
-}
-
 /* tcp_time_wait(): if no mini-socket comes of it, there were too many. */
 static __always_inline void wants_to_wait(struct sock *sk)
 {
@@ -125,7 +112,5 @@ static __always_inline void wants_to_wait(struct sock *sk)
 	if (info)
 		info->waits = 1;
 }
-
-#endif
 
 #endif

@@ -114,7 +114,7 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 		}
 		tw_replaced(info, key);
 	}
-	tw_born(tw, birth_of_tw(tw), due);
+	tw_born(tw, due);
 }
 
 static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)

@@ -94,14 +94,20 @@ def kernel_release() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-_BIRTHS = ("inet_twsk_hashdance_schedule", "inet_twsk_hashdance")
-"""Since v6.11 or so the first (5.10 to 6.8 have the second): one of them is there."""
-
 _EXPIRY = "tw_timer_handler"
-_ENTRIES = (_EXPIRY, "inet_twsk_kill", "__inet_twsk_schedule")
+_BIRTH_IF_INLINED = "inet_twsk_hashdance_schedule"
+_ENTRIES = (
+    *(_EXPIRY, "inet_twsk_kill", "__inet_twsk_schedule"),
+    *((_BIRTH_IF_INLINED,) if kernel_release() >= (7, 3) else ()),
+)
 """Ends before births, causes before ends."""
 ACCEPT = "inet_csk_accept"
-"""With fentry alone, as tcp_time_wait: a kprobe hides all others from whatever interrupts it."""
+_WISH = "tcp_time_wait"
+"""These two with fentry alone: a kprobe hides all others from whatever interrupts it."""
+
+_TOLD_OTHERWISE = frozenset({_EXPIRY, ACCEPT, _WISH})
+"""By the kernel stack, or by the next use: why_killed() in bpf/hooks/functions.h, without_time_wait()
+and on_use() in bpf/closing.h."""
 
 _FACTS = {
     "transitions": "raw tracepoint inet_sock_set_state",
@@ -112,20 +118,19 @@ _FACTS = {
 
 def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachment, ...]:
     return tuple(
-        # An expiry is on the kernel stack too: why_killed() in bpf/hooks/functions.h.
-        Attachment(kind, f, f"{prefix}{f}", needed=f not in _BIRTHS, told_otherwise=f in (_EXPIRY, ACCEPT))
-        for f in functions
+        Attachment(kind, function, f"{prefix}{function}", told_otherwise=function in _TOLD_OTHERWISE)
+        for function in functions
     )
 
 
 _STACK_TELLS = "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell"
 
 
-def _facts(hook: str, birth: str, overflow: str, owner: str = "") -> dict[str, str]:
+def _facts(hook: str, overflow: str, owner: str = "") -> dict[str, str]:
     return {
         **_FACTS,
         "owner": _FACTS["owner"] + owner,
-        "time_wait": f"{hook} {birth}, inet_twsk_kill; its callers on the kernel stack",
+        "time_wait": f"{hook} __inet_twsk_schedule, inet_twsk_kill; its callers on the kernel stack",
         "rearmed": f"{hook} __inet_twsk_schedule: every one",
         "overflow": overflow,
     }
@@ -139,21 +144,18 @@ SOURCES = {
             # BCC takes what to attach to from the program's name.
             (
                 *_entries(Kind.FEXIT, "kretfunc__", (ACCEPT,)),
-                *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, "tcp_time_wait", *_BIRTHS)),
+                *_entries(Kind.FENTRY, "kfunc__", (*_ENTRIES, _WISH)),
             ),
             _facts(
                 "fentry/fexit",
-                "inet_twsk_hashdance",
-                "fentry tcp_time_wait without inet_twsk_hashdance",
+                "fentry tcp_time_wait without __inet_twsk_schedule",
                 "; fexit inet_csk_accept",
             ),
         ),
         Source(
             "kprobe",
-            _entries(
-                Kind.KPROBE, "entry__", (*_ENTRIES, *(_BIRTHS[:1] if kernel_release() >= (7, 3) else ()))
-            ),
-            _facts("kprobe", "__inet_twsk_schedule", _STACK_TELLS),
+            _entries(Kind.KPROBE, "entry__", _ENTRIES),
+            _facts("kprobe", _STACK_TELLS),
         ),
         Source(
             "timer",
