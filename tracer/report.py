@@ -15,14 +15,13 @@ from tracer.model import End, Event, Pool, Snapshot, Start
 from tracer.reader import Reader
 from tracer.series import SECOND
 from tracer.settings import SETTINGS, Values
-from tracer.table import render as render_table
+from tracer.table import rows
 from tracer.text import endpoint, printable
-from tracer.verdict import Finding, Severity, Verdicts
+from tracer.verdict import MARKS, Finding, Severity, Verdicts
 from tracer.whatif import Change, Outcome, WhatIf
 
 JUDGED_EVERY_US = 5 * SECOND
 
-_MARKS = {Severity.FINE: "✔", Severity.NOTICE: "·", Severity.WARN: "▲", Severity.CRITICAL: "✘"}
 _COLUMNS = 100
 _POOLS = 5
 
@@ -108,8 +107,7 @@ def render(report: Report, *, color: bool = False) -> str:
             lines += [f"{label.upper()}:", *(f"  {printable(text)}" for text in sorted(texts)), ""]
     for outcome in report.outcomes:
         lines += [*_outcome(outcome), ""]
-    lines += ["WHO, as of the end"]
-    lines += render_table(snapshot, color=color).splitlines()[1:]
+    lines += ["WHO, as of the end", *rows(snapshot, color=color)]
     if snapshot.pools:
         lines += ["", "SOURCE PORTS, as of the end", *(_pool(pool) for pool in snapshot.pools[:_POOLS])]
     settings = _settings(snapshot)
@@ -119,7 +117,7 @@ def render(report: Report, *, color: bool = False) -> str:
 
 
 def _finding(finding: Finding) -> list[str]:
-    head = f"{_MARKS[finding.severity]} {finding.severity.name:<8} {printable(finding.who.label)}"
+    head = f"{MARKS[finding.severity]} {finding.severity.name:<8} {printable(finding.who.label)}"
     lines = [f"{head}  ({finding.id}, confidence {finding.confidence})", *_indented("why:", finding.why)]
     for remedy in finding.remedies:
         lines += _indented("do:", f"{remedy.do} → {remedy.effect}")

@@ -23,6 +23,10 @@ class Severity(IntEnum):
     CRITICAL = 3
 
 
+MARKS = {Severity.FINE: "✔", Severity.NOTICE: "·", Severity.WARN: "▲", Severity.CRITICAL: "✘"}
+"""Before a finding, for the eye; the word stands beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One answer."""

@@ -34,6 +34,16 @@ def test_golden() -> None:
     assert lines[0].endswith("  host  up 00:00:10  hooks timer  lost 0")
 
 
+def test_the_worst_finding_comes_before_the_rows() -> None:
+    leak = [held(n, owner(1, "java\x1b[31m"), at=1) for n in range(5)]
+    lines = table(*leak)
+    assert lines[1:4] == [
+        "▲ WARN java\\x1b[31m[1]: 5 connections it holds stay in CLOSE_WAIT, the oldest",
+        "  for 9.0 s: the peer has closed, the process does not",
+        "  PROCESS               CLOSE/s   TW/s TW NOW HELD FIRST  RST HOW IT ENDS",
+    ]
+
+
 def test_losses_stand_in_the_header() -> None:
     assert "▲ LOST 5" in table(Lost(T0, "x", 5))[0]
 
