@@ -89,8 +89,8 @@ class Aggregator:
             pools=self._ports.pools(now_us),
             flows=self._flows.flows(now_us),
             held=self._flows.held(),
-            overflows=self._flows.overflows(),
-            conflicts=self._flows.conflicts(),
+            overflows=self._flows.overflows(now_us),
+            conflicts=self._flows.conflicts(now_us),
             preexisting=len(self._preexisting),
             settings=self._ports.settings,
         )

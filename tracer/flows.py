@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 from tracer.account import Account
-from tracer.model import Close, ConnectFailed, Endpoints, Flow, Held, HeldGroup, TimeWait, TimeWaitEnd, Who
+from tracer.model import Close, ConnectFailed, Endpoints, Flow, Held, HeldGroup, Tally, TimeWait, TimeWaitEnd
 from tracer.ports import mostly
 from tracer.series import SECOND, Histogram, Series
 from tracer.settings import is_loopback
@@ -32,7 +32,8 @@ class _Flow:
     reconnects: int = 0
     resets_sent: int = 0
     lingering: int = 0
-    rate: Series = field(default_factory=Series)
+    births: Series = field(default_factory=Series)
+    resets: Series = field(default_factory=Series)
     ages: Histogram = field(default_factory=Histogram)
     idle: dict[int, deque[int]] = field(default_factory=dict)
     """By pid, when connections were closed that none has followed yet."""
@@ -41,9 +42,23 @@ class _Flow:
     def merge(self, other: _Flow, second: int) -> None:
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.rate.merge(other.rate, second)
+        self.births.merge(other.births, second)
+        self.resets.merge(other.resets, second)
         self.ages.merge(other.ages)
         self.peers.update(other.peers)
+
+
+@dataclass(slots=True)
+class _Tally:
+    whose: Counter[Account] = field(default_factory=Counter)
+    series: Series = field(default_factory=Series)
+
+    def add(self, ts_us: int, account: Account) -> None:
+        self.whose[account] += 1
+        self.series.add(ts_us // SECOND)
+
+    def made(self, netns: int, now_us: int) -> Tally:
+        return Tally(netns, self.whose.total(), self.series.lately(now_us), mostly(self.whose))
 
 
 _SUMS = ("closes", "first_local", "time_waits", "time_wait_now", "reconnects", "resets_sent", "lingering")
@@ -58,20 +73,22 @@ class Flows:
         self._waiting: dict[int, _Flow] = {}
         self._ended: dict[tuple[object, ...], tuple[Account, _Flow]] = {}
         self._held: dict[int, tuple[Held, Account]] = {}
-        self._overflows: dict[int, Counter[Account]] = {}
-        self._conflicts: dict[int, Counter[Account]] = {}
+        self._overflows: dict[int, _Tally] = defaultdict(_Tally)
+        self._conflicts: dict[int, _Tally] = defaultdict(_Tally)
 
     def close(self, event: Close, account: Account, pid: int | None) -> None:
         """A full socket is gone."""
         self._held.pop(event.ends.conn, None)
         if event.overflow:
-            self._overflows.setdefault(event.ends.netns, Counter())[account] += 1
+            self._overflows[event.ends.netns].add(event.ts_us, account)
         if event.role not in ("client", "server") or event.how == "failed":
             return
         flow = self._flow(account, event.ends, event.role)
         flow.closes += 1
         flow.first_local += event.first == "local"
-        flow.resets_sent += event.how == "reset_sent"
+        if event.how == "reset_sent":
+            flow.resets_sent += 1
+            flow.resets.add(event.ts_us // SECOND)
         if event.age_us is not None:
             flow.ages.add(event.age_us)
             if pid is not None:
@@ -86,7 +103,7 @@ class Flows:
         if flow is not None:
             flow.time_waits += 1
             flow.time_wait_now += 1
-            flow.rate.add(event.ts_us // SECOND)
+            flow.births.add(event.ts_us // SECOND)
 
     def time_wait_end(self, event: TimeWaitEnd) -> None:
         """Which is gone."""
@@ -98,7 +115,7 @@ class Flows:
     def connect_failed(self, event: ConnectFailed, account: Account) -> None:
         """A bound port had that destination already."""
         if event.cause == "conflict":
-            self._conflicts.setdefault(event.ends.netns, Counter())[account] += 1
+            self._conflicts[event.ends.netns].add(event.ts_us, account)
 
     def hold(self, event: Held, account: Account) -> None:
         """A half-closed socket is held; another state than those two ends it."""
@@ -129,13 +146,13 @@ class Flows:
         ]
         return tuple(sorted(made, key=lambda group: -group.count)[:_SHOWN])
 
-    def overflows(self) -> tuple[tuple[int, int, Who], ...]:
-        """Namespace, closes without their TIME_WAIT, whose mostly."""
-        return tuple((netns, whose.total(), mostly(whose)) for netns, whose in self._overflows.items())
+    def overflows(self, now_us: int) -> tuple[Tally, ...]:
+        """Closes without their TIME_WAIT."""
+        return tuple(tally.made(netns, now_us) for netns, tally in self._overflows.items())
 
-    def conflicts(self) -> tuple[tuple[int, int, Who], ...]:
-        """Namespace, connects whose bound port was taken, whose mostly."""
-        return tuple((netns, whose.total(), mostly(whose)) for netns, whose in self._conflicts.items())
+    def conflicts(self, now_us: int) -> tuple[Tally, ...]:
+        """Connects whose bound port was taken."""
+        return tuple(tally.made(netns, now_us) for netns, tally in self._conflicts.items())
 
     def _made(self, key: Key, flow: _Flow, now_us: int) -> Flow:
         account, netns, role, local, remote, port = key
@@ -149,11 +166,12 @@ class Flows:
             closes=flow.closes,
             first_local=flow.first_local,
             time_waits=flow.time_waits,
-            time_wait_rate=flow.rate.rate(now_us, self._since_us),
+            time_wait_rate=flow.births.rate(now_us, self._since_us),
             time_wait_now=flow.time_wait_now,
             reconnects=flow.reconnects,
             age_p50_us=flow.ages.quantile(0.5),
             resets_sent=flow.resets_sent,
+            reset_rate=flow.resets.rate(now_us, self._since_us),
             lingering=flow.lingering,
             peer=mostly(flow.peers) if 2 * flow.peers.total() > flow.closes else None,
         )

@@ -365,7 +365,9 @@ class Pool:
     live: int
     """Held by full sockets, at the last socket dump."""
     failures: int
-    """connect() calls that found none left."""
+    """connect() calls that found none left, ..."""
+    failures_lately: int
+    """... and of these the last two minutes'."""
     birth_rate: float
     """TIME_WAITs per second over the last ten seconds."""
     growth: float
@@ -408,10 +410,24 @@ class Flow:
     """Connections that came when an earlier one of the same process and peer had just been closed."""
     age_p50_us: int | None
     resets_sent: int
+    reset_rate: float
+    """Per second over the last ten."""
     lingering: int
     """Orphaned FIN_WAIT2s that waited for the peer's FIN for more than a second."""
     peer: Who | None
     """The process at the other end, if that is on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What happened so often in a namespace."""
+
+    netns: int
+    count: int
+    lately: int
+    """In the last two minutes."""
+    who: Who
+    """Whose it is mostly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,10 +466,10 @@ class Snapshot:
     flows: tuple[Flow, ...] = ()
     """Most TIME_WAITs first."""
     held: tuple[HeldGroup, ...] = ()
-    overflows: tuple[tuple[int, int, Who], ...] = ()
-    """Namespace, closes without their TIME_WAIT, whose they are mostly."""
-    conflicts: tuple[tuple[int, int, Who], ...] = ()
-    """Namespace, connect() calls whose bound port had that destination already, whose mostly."""
+    overflows: tuple[Tally, ...] = ()
+    """Closes without their TIME_WAIT."""
+    conflicts: tuple[Tally, ...] = ()
+    """connect() calls whose bound port had that destination already."""
     preexisting: int = 0
     """TIME_WAITs from before the trace that are still there: nobody knows whose."""
     settings: dict[int, dict[str, int | str]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ class _Pool:
     time_waits: int = 0
     live: int = 0
     failures: int = 0
+    failing: Series = field(default_factory=Series)
     births: Series = field(default_factory=Series)
     ends: Series = field(default_factory=Series)
     owners: Counter[Account] = field(default_factory=Counter)
@@ -74,6 +75,7 @@ class PortPools:
         if event.cause == "exhausted":
             pool = self._pool(_key(event.ends, bound=False))
             pool.failures += 1
+            pool.failing.add(event.ts_us // SECOND)
             pool.owners[account] += 1
 
     def counters(self, event: Counters) -> None:
@@ -118,6 +120,7 @@ class PortPools:
             time_waits=pool.time_waits,
             live=pool.live,
             failures=pool.failures,
+            failures_lately=pool.failing.lately(now_us),
             birth_rate=rate,
             growth=growth,
             lifetime_us=self._lifetime_us,

@@ -37,6 +37,10 @@ class Series:
         window = min((RATE_SECONDS - 1) * SECOND + now_us % SECOND, elapsed)
         return sum(self.values(now_us // SECOND)[-RATE_SECONDS:]) * SECOND / window
 
+    def lately(self, now_us: int) -> int:
+        """How many there were in the last two minutes."""
+        return sum(self.values(now_us // SECOND))
+
     def merge(self, other: Series, second: int) -> None:
         """Add another's counts, as of `second`."""
         for back, count in enumerate(reversed(other.values(second))):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from tracer.advice import NO_HELP, Remedy, keep_connections, let_peer_close, more_ports, reuse_ports
-from tracer.model import Flow, Grade, HeldGroup, Pool, Snapshot, Who
+from tracer.model import Flow, Grade, HeldGroup, Pool, Snapshot, Tally, Who
 from tracer.series import SECOND
 from tracer.text import duration, endpoint
 
@@ -111,7 +111,7 @@ def _ports(snapshot: Snapshot) -> Iterator[Finding]:
             "settles_at": round(pool.settles),
             "exhausts_in_us": pool.exhausts_in_us,
         }
-        if pool.failures:
+        if pool.failures_lately:
             holder = "live connections" if pool.live > pool.time_waits else "TIME_WAIT"
             yield Finding(
                 "connect_failing",
@@ -143,14 +143,14 @@ def _ports(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _conflicts(snapshot: Snapshot) -> Iterator[Finding]:
-    for netns, count, who in snapshot.conflicts:
+    for tally in _recent(snapshot.conflicts):
         yield Finding(
             "connect_conflict",
             Severity.NOTICE,
-            who,
-            f"connect() failed {count:,} times because the port it had bound is already in use for that"
+            tally.who,
+            f"connect() failed {tally.count:,} times because the port it had bound is already in use for that"
             " destination (EADDRNOTAVAIL)",
-            {"netns": netns, "failures": count},
+            {"netns": tally.netns, "failures": tally.count},
             (
                 Remedy(
                     "do not bind() a fixed port before connect()", "connect() picks a free one", "application"
@@ -161,25 +161,30 @@ def _conflicts(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _overflows(snapshot: Snapshot) -> Iterator[Finding]:
-    for netns, count, who in snapshot.overflows:
-        limit = snapshot.settings.get(netns, {}).get("tcp_max_tw_buckets")
+    for tally in _recent(snapshot.overflows):
+        limit = snapshot.settings.get(tally.netns, {}).get("tcp_max_tw_buckets")
         yield Finding(
             "time_wait_overflow",
             Severity.WARN,
-            who,
-            f"{count:,} closes left no TIME_WAIT because there were too many already: old segments may reach"
-            " a new connection",
-            {"netns": netns, "skipped": count, "tcp_max_tw_buckets": limit},
+            tally.who,
+            f"{tally.count:,} closes left no TIME_WAIT because there were too many already: old segments may"
+            " reach a new connection",
+            {"netns": tally.netns, "skipped": tally.count, "tcp_max_tw_buckets": limit},
             (
                 Remedy(
                     "raise net.ipv4.tcp_max_tw_buckets",
                     "none is skipped; each costs about 250 bytes",
                     "setting",
                 ),
-                *_remedies_of(snapshot, who),
+                *_remedies_of(snapshot, tally.who),
             ),
             refuted_by="TcpExtTCPTimeWaitOverflow that does not rise (nstat)",
         )
+
+
+def _recent(tallies: tuple[Tally, ...]) -> Iterator[Tally]:
+    """What was mended two minutes ago is none of today's findings."""
+    return (tally for tally in tallies if tally.lately)
 
 
 def _held(snapshot: Snapshot) -> Iterator[Finding]:
@@ -233,7 +238,7 @@ def _held(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _resets(snapshot: Snapshot) -> Iterator[Finding]:
     for flow in _summed(snapshot, lambda one: one.resets_sent >= _RESET_SHARE * one.closes):
-        if flow.resets_sent < _FEW or flow.resets_sent * SECOND < _OFTEN * snapshot.elapsed_us:
+        if flow.resets_sent < _FEW or flow.reset_rate < _OFTEN:
             continue
         yield Finding(
             "resets_sent",
@@ -278,7 +283,7 @@ def _lingering(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _reconnects(snapshot: Snapshot) -> Iterator[Finding]:
     for flow in _summed(snapshot, _poolable):
-        if flow.reconnects < _FEW or flow.reconnects * SECOND < _OFTEN * snapshot.elapsed_us:
+        if flow.reconnects < _FEW or flow.time_wait_rate < _OFTEN:
             continue
         settles = flow.time_wait_rate * _TIME_WAIT_US / SECOND
         yield Finding(
@@ -365,6 +370,7 @@ _SUMS = (
     "time_wait_now",
     "reconnects",
     "resets_sent",
+    "reset_rate",
     "lingering",
 )
 

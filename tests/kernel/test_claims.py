@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
-from tests.kernel.support import ROOT, Line
+from tests.kernel.support import NOT_SHOWN, ROOT, Line
 from tracer.claims import CLAIMS, Claim
 
 pytestmark = pytest.mark.kernel
@@ -16,7 +17,15 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture(scope="module")
 def session() -> Line:
-    """All experiments, once; a minute and some seconds."""
+    """All experiments; a minute and some seconds, and again if the kernel did not show all of it."""
+    found = _experiments()
+    if found["lost"] and found["lost"].keys() <= NOT_SHOWN:
+        warnings.warn(f"done again: {found['lost']}", stacklevel=1)
+        found = _experiments()
+    return found
+
+
+def _experiments() -> Line:
     done = subprocess.run(
         [sys.executable, "-m", "tests.scenarios.claims", "--json"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=400,

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from tests.kernel.support import of
+from tests.kernel.support import NOT_SHOWN, of
 from tests.scenarios.real.catalogue import SCENARIOS
 from tests.scenarios.real.run import FINE, Played, playing
 
@@ -18,9 +18,6 @@ pytestmark = pytest.mark.kernel
 
 _SECONDS = 300
 """Until the last has been played; usual is less than a minute for all."""
-
-_NOT_SHOWN = "transitions of connections, not shown by the kernel"
-"""Linux 6.18's tracepoints leave out a step now and then (README, Limitations); the counts hold even so."""
 
 All = Mapping[tuple[str, str], "Future[Played]"]
 each_scenario = pytest.mark.parametrize("name", SCENARIOS)
@@ -43,7 +40,7 @@ def test_trace(name: str, part: str, played: All) -> None:
     """What the process in question did, by its own lines."""
     facts, verdict = SCENARIOS[name].parts()[part].facts, SCENARIOS[name].verdict
     came = played[name, part].result(_SECONDS)
-    assert came.lines[-1]["lost"].keys() <= {_NOT_SHOWN}
+    assert came.lines[-1]["lost"].keys() <= NOT_SHOWN  # the counts hold even so
     assert len(came.of(verdict, "time_wait")) in facts.time_waits
     assert len(came.of(verdict, "close", how="reset_sent")) in facts.resets
     assert len(came.of(verdict, "connect_failed")) in facts.refused

@@ -82,7 +82,7 @@ def test_the_peer_that_closes_first_is_the_one_that_is_named() -> None:
             close(1000 + number, B, at=at, role="server", where=theirs),
             birth(1000 + number, B, at=at),
         ]
-    found = findings(*events)
+    found = findings(*events, at=10)
     assert {finding.who.comm for finding in found.values()} == {"b"}
     assert "b[2] closes first: its peer a[1]" in found["both_ends_here"].why
 
@@ -131,7 +131,7 @@ def test_fin_wait2_held_and_lingering() -> None:
 
 def test_resets_where_closes_were_meant() -> None:
     events = [close(n, A, first="none", how="reset_sent", at=n / 10) for n in range(50)]
-    assert "50 of 50 connections to 10.0.0.2:80 were reset" in findings(*events)["resets_sent"].why
+    assert "50 of 50 connections to 10.0.0.2:80 were reset" in findings(*events, at=5)["resets_sent"].why
     assert above_fine(findings(*events[:10])) == set()
 
 
@@ -140,6 +140,15 @@ def test_overflow_and_conflict() -> None:
     assert findings(skipped)["time_wait_overflow"].who.pids == (1,)
     conflict = ConnectFailed(T0, ends(1), B, "EADDRNOTAVAIL", "conflict")
     assert findings(conflict)["connect_conflict"].who.pids == (2,)
+
+
+def test_what_is_over_is_no_finding_any_more() -> None:
+    resets = [close(n, A, first="none", how="reset_sent", at=n / 10) for n in range(50)]
+    failed = ConnectFailed(T0, ends(1, sport=0), A, "EADDRNOTAVAIL", "exhausted")
+    skipped = close(1, A, time_wait=False, overflow=True)
+    past = (*churn(B), *resets, failed, failed._replace(cause="conflict"), skipped)
+    assert above_fine(findings(*past)) >= {"reconnects", "connect_failing", "connect_conflict"}
+    assert above_fine(findings(*past, at=200)) == set()
 
 
 def test_doubts() -> None:
