@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.support import Line, Namespace, ends_of, namespace, of, owners, recording
+from tests.kernel.support import ROOT, Line, Namespace, ends_of, namespace, of, owners, read, recording
 
 pytestmark = pytest.mark.kernel
 
@@ -165,3 +167,20 @@ def test_every_time_wait_expires_after_a_minute(outcome: Outcome) -> None:
         # From birth to turn and from turn to end is all of it.
         whole = line["lifetime_us"] + (line["fin_wait2_us"] or 0)
         assert abs(line["ts_us"] - birth["ts_us"] - whole) <= 1_000
+
+
+def test_stopping_amid_traffic_makes_nothing_up(tmp_path: Path) -> None:
+    """While hooks are taken off one by one, a close is not seen without its TIME_WAIT."""
+    with namespace() as where:
+        load = where.command(sys.executable, "-m", "tests.scenarios.steady", "client", "4000", "30")
+        with subprocess.Popen(load, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as playing:
+            try:
+                for number in range(5):
+                    path = tmp_path / f"{number}.ndjson"
+                    with recording(path, "-N", where.name, "-d", "1s") as running:
+                        running.wait()
+                    closes = of(read(path), "close", first="local", how="fin")
+                    assert len(closes) > 100
+                    assert [line for line in closes if line.get("overflow") or not line["time_wait"]] == []
+            finally:
+                playing.kill()

@@ -212,8 +212,11 @@ class LoadedPrograms:
             os.close(link)
 
     def detach(self) -> None:
-        """Stop the programs; the maps stay."""
-        for fd in self._links:
+        """Stop the programs, the last attached first; the maps stay.
+
+        A close that is still seen needs the birth of its TIME_WAIT.
+        """
+        for fd in reversed(self._links):
             with suppress(OSError):
                 os.close(fd)
         self._links.clear()
