@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from tracer.account import Account
 from tracer.model import Close, ConnectFailed, Endpoints, Flow, Held, HeldGroup, Tally, TimeWait, TimeWaitEnd
@@ -126,12 +127,15 @@ class Flows:
 
     def flows(self, now_us: int) -> tuple[Flow, ...]:
         """Those with the most TIME_WAITs, then closes."""
-        merged: dict[Key, _Flow] = {}
-        for (account, *rest), flow in self._flows.items():
-            key = (account.present(), *rest)
-            merged.setdefault(key, _Flow()).merge(flow, now_us // SECOND)  # type: ignore[arg-type]
-        top = sorted(merged.items(), key=lambda item: (-item[1].time_waits, -item[1].closes))
-        return tuple(self._made(key, flow, now_us) for key, flow in top[:_SHOWN])
+        groups: dict[Key, list[_Flow]] = defaultdict(list)
+        for (account, netns, role, local, remote, port), flow in self._flows.items():
+            groups[account.present(), netns, role, local, remote, port].append(flow)
+        top = nlargest(
+            _SHOWN,
+            groups.items(),
+            key=lambda item: (sum(flow.time_waits for flow in item[1]), sum(flow.closes for flow in item[1])),
+        )
+        return tuple(self._made(key, _merged(flows, now_us // SECOND), now_us) for key, flows in top)
 
     def held(self) -> tuple[HeldGroup, ...]:
         """Half-closed sockets by process, state and service, most first."""
@@ -203,6 +207,15 @@ class Flows:
         its_account, its_flow = other
         flow.peers[its_account] += 1
         its_flow.peers[account] += 1
+
+
+def _merged(flows: list[_Flow], second: int) -> _Flow:
+    if len(flows) == 1:
+        return flows[0]
+    merged = _Flow()
+    for flow in flows:
+        merged.merge(flow, second)
+    return merged
 
 
 def _follow(flow: _Flow, pid: int, opened_us: int, closed_us: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from tracer.account import Account
 from tracer.lifetime import expected_lifetime_us
@@ -88,13 +89,18 @@ class PortPools:
 
     def pools(self, now_us: int) -> tuple[Pool, ...]:
         """The fullest, as of `now_us`."""
+        top = nlargest(
+            _SHOWN,
+            self._pools.items(),
+            key=lambda item: (item[1].failures, item[1].time_waits + item[1].live),
+        )
         made = [
             self._made(key, pool, now_us)
-            for key, pool in self._pools.items()
+            for key, pool in top
             if pool.time_waits or pool.live or pool.failures
         ]
-        made.sort(key=lambda pool: (pool.failures, pool.settles, pool.used), reverse=True)
-        return tuple(made[:_SHOWN])
+        made.sort(key=lambda pool: (pool.failures_lately, pool.settles, pool.used), reverse=True)
+        return tuple(made)
 
     def _made(self, key: Key, pool: _Pool, now_us: int) -> Pool:
         netns, family, saddr, daddr, dport = key
