@@ -41,7 +41,7 @@ BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, BIG_MAP_FLAGS);
 /* sk → one that is half-closed.  Inserted: on_transition() into such a state.
  * Updated: on_use().  Deleted: on_transition() out of it.  Read: tracer/kernel/held.py, whose work
  * so grows with what hangs and not with what passes through. */
-BPF_F_TABLE("hash", u64, struct held_socket, held, MAX_SOCKS, BIG_MAP_FLAGS);
+BPF_F_TABLE("hash", u64, struct held_socket, held, MAX_HELD, BIG_MAP_FLAGS);
 
 static __always_inline void add_dwell(struct dwell *d, u8 state, u64 us)
 {

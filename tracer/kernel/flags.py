@@ -75,6 +75,11 @@ _STACK_SYMBOLS = (
 """Functions by which a stack is read."""
 
 
+_MAX_HELD_KPROBE = 8192
+"""Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips kprobes' programs on
+that CPU (bpf_disable_instrumentation(), kernel/bpf/hashtab.c), and a read passes all buckets."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """What is decided at compile time of the programs."""
@@ -94,6 +99,7 @@ class LoadOptions:
 def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes) -> list[str]:
     """For BCC. Raises KernelLacksError when this kernel has not what the programs read."""
     flags = [*_layout_flags(types), *_option_flags(options), f"-DHOOKS_{source.name.upper()}"]
+    flags.append(f"-DMAX_HELD={_MAX_HELD_KPROBE if source.name == 'kprobe' else options.max_socks}")
     flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
     if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
         flags.append("-DHAVE_BUCKET_EXPIRY")
