@@ -76,8 +76,8 @@ _STACK_SYMBOLS = (
 
 
 _MAX_HELD_KPROBE = 8192
-"""Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips kprobes' programs on
-that CPU (bpf_disable_instrumentation(), kernel/bpf/hashtab.c), and a read passes all buckets."""
+"""Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips their
+programs on that CPU (bpf_disable_instrumentation(), include/linux/bpf.h), and a read passes all buckets."""
 
 
 @dataclass(frozen=True, slots=True)
