@@ -139,7 +139,7 @@ class Life:
 
 @pytest.fixture(scope="module", autouse=True)
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """Played once for all tests; again if the traces say that the kernel did not show all, three times at most."""
+    """Played once for all tests; again, twice at most, if the traces say that not all was shown."""
     for left in (2, 1, 0):
         with ExitStack() as stack:
             played = Life(tmp_path_factory.mktemp("life"), stack)
