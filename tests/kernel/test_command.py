@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.support import (
+    NOT_SHOWN,
     ROOT,
     TWTRACE,
     Namespace,
@@ -26,8 +27,6 @@ from tests.kernel.support import (
     whole_lines,
 )
 from tracer.kernel.hooks import SOURCES, Kind, transitions
-from tracer.kernel.loader import Counter
-from tracer.kernel.source import _LOST
 
 pytestmark = pytest.mark.kernel
 
@@ -209,6 +208,10 @@ def churn(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(program)
 
 
+NOT_SHOWN_AT_MOST = 2
+"""Once in some ten bursts the tracepoints of 6.18 do not show the last steps of one connection (README)."""
+
+
 def test_a_burst_loses_nothing(netns: Namespace, tmp_path: Path, churn: str) -> None:
     count, path = 50_000, tmp_path / "trace"
     settled = 'until [ -z "$(ss -Htan exclude listening exclude time-wait)" ]; do sleep 0.01; done'
@@ -216,23 +219,24 @@ def test_a_burst_loses_nothing(netns: Namespace, tmp_path: Path, churn: str) -> 
     Recording(path, "-N", netns.name, "--", *command).wait()
     lines = read(path)
     end = lines[-1]
-    # No ring and no map was full. Once in some ten runs on 6.18 the tracepoints
-    # do not show the last steps of one connection; that it is missing is told.
-    unseen = sum(end["lost"].values())
-    assert end["lost"].keys() <= {what for which, what in _LOST.items() if which is Counter.LOST_ENDS}
-    assert unseen <= 2
-    count -= unseen
-    assert end["totals"]["kernel"]["time_wait_born"] == end["totals"]["time_wait"]["born"] == count
+    # No ring and no map was full.
+    assert end["lost"].keys() <= NOT_SHOWN
+    kernel = end["totals"]["kernel"]
+    unseen = 2 * count - kernel["closes"]
+    assert sum(end["lost"].values()) <= unseen <= NOT_SHOWN_AT_MOST
+    born = kernel["time_wait_born"]
+    assert count - unseen <= born == end["totals"]["time_wait"]["born"] <= count
     # TcpExtTW counts them as they are armed, from Linux 6.1 on.
-    assert netns.counter("TW") == count + unseen
+    assert netns.counter("TW") == count
     births = of(lines, "time_wait")
     assert {(line["owner"]["comm"], line["owner"]["grade"]) for line in births} == {
         ("churn-server", "certain")
     }
-    assert len({line["conn"] for line in births}) == count
+    assert len({line["conn"] for line in births}) == born
     closes = of(lines, "close")
-    assert len(of(closes, "close", role="client", first="remote", how="fin")) == count + unseen
-    assert len(of(closes, "close", role="server", first="local", how="fin")) == count
+    clients = of(closes, "close", role="client", first="remote", how="fin")
+    servers = of(closes, "close", role="server", first="local", how="fin")
+    assert (len(clients) + len(servers), len(servers)) == (2 * count - unseen, born)
 
 
 def test_a_ring_too_small_says_what_it_lost(netns: Namespace, tmp_path: Path, churn: str) -> None:
@@ -248,8 +252,9 @@ def test_a_ring_too_small_says_what_it_lost(netns: Namespace, tmp_path: Path, ch
     kernel = lines[-1]["totals"]["kernel"]
     lost_closes = sum(number for what, number in lost.items() if what.startswith("close records"))
     lost_ends = sum(number for what, number in lost.items() if what.startswith("time_wait_end"))
-    assert kernel["closes"] == len(of(lines, "close")) + lost_closes == 2 * count
-    assert kernel["time_wait_born"] == count
+    assert kernel["closes"] == len(of(lines, "close")) + lost_closes
+    unseen = 2 * count - kernel["closes"]
+    assert 0 <= count - kernel["time_wait_born"] <= unseen <= NOT_SHOWN_AT_MOST
     assert kernel["time_wait_ended"] == len(of(lines, "time_wait_end")) + lost_ends
     assert "warning: lost" in done.stderr
 

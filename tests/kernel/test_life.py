@@ -129,6 +129,9 @@ class Life:
         self._thousand.wait_for("netns", PATIENCE_S)
         self.scenarios = {line["scenario"]: line for line in self._scenarios.told() if "scenario" in line}
         (self.thousand,) = self._thousand.told()
+        for name, played in self.scenarios.items():
+            for failure in played["failures"]:
+                warnings.warn(f"{name} played again: {failure}", stacklevel=1)
 
     @cached_property
     def lines(self) -> dict[str, list[Line]]:
