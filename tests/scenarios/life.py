@@ -76,7 +76,8 @@ def _play(one: Scenario, may_go: int, tell: int) -> NoReturn:
         told["netns"] = world.netns
         _tell(tell, {})
         os.read(may_go, 1)
-        outcome, failures = _outcome(one, world), []
+        failures: list[str] = []
+        outcome = _outcome(one, world)
         while "failed" in outcome and len(failures) < _AGAIN:
             failures.append(outcome["failed"])
             world = World(one.family, one.settings, one.haste)
