@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracer.model import Close, Endpoints, Grade, TimeWait, Who
+from tracer.model import Close, Endpoints, Grade, Process, TimeWait, Who
 from tracer.series import Histogram, Series
 from tracer.text import endpoint
 
 MAX_PIDS = 4096
 """More processes in a row are shown as at least so many."""
 _MAX_PEERS = 256
-_MAX_NAMED_PIDS = 16
+MAX_NAMED_PIDS = 16
+"""Of those that a row names."""
 
 _GRADES = (Grade.CERTAIN, Grade.INFERRED, Grade.UNKNOWN)
 
@@ -38,6 +39,10 @@ class Account:
     resets_received: int = 0
     failed: int = 0
     by_exit: int = 0
+    way_close: int = 0
+    way_shutdown: int = 0
+    way_exit: int = 0
+    way_unknown: int = 0
     close_wait: int = 0
     fin_wait2: int = 0
     close_series: Series = field(default_factory=Series)
@@ -46,7 +51,10 @@ class Account:
     peers: dict[tuple[str, int, bool], int] = field(default_factory=dict)
     active: int = 0
     """The second of its last event."""
+    process: Process | None = None
+    """The one of the last event."""
     folded_into: Account | None = None
+    _row_key: str = ""
 
     def present(self) -> Account:
         """The account that now keeps this one's figures."""
@@ -67,6 +75,8 @@ class Account:
         self.resets_received += event.how == "reset_received"
         self.failed += event.how in ("failed", "timeout")
         self.by_exit += event.via == "exit"
+        if event.first == "local" and event.how == "fin":
+            self._count_way(event.via)
         if event.age_us is not None:
             self.ages.add(event.age_us)
         self._count_peer(event.ends, is_server=event.role == "server")
@@ -89,11 +99,28 @@ class Account:
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.note_grade(other.grade)
+        self.process = other.process or self.process
         self.close_series.merge(other.close_series, second)
         self.time_wait_series.merge(other.time_wait_series, second)
         self.ages.merge(other.ages)
         for peer, count in other.peers.items():
             self.peers[peer] = self.peers.get(peer, 0) + count
+
+    def subtract(self, other: Account, second: int) -> None:
+        """Take off what another holds, of counts and series; the median age is not known then."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) - getattr(other, name))
+        self.close_series.merge(other.close_series, second, -1)
+        self.time_wait_series.merge(other.time_wait_series, second, -1)
+        self.ages = Histogram()
+        self.peers = {}
+
+    def reset(self) -> None:
+        """Count anew what happens; what is there now stays."""
+        for name in _EVENTS:
+            setattr(self, name, 0)
+        self.ages = Histogram()
+        self.peers = {}
 
     def note_pid(self, pid: int) -> None:
         """Count a process; of very many only that there are."""
@@ -116,8 +143,14 @@ class Account:
 
     def who(self) -> Who:
         """As findings name it; of many processes the lowest pids."""
-        pids = tuple(sorted(self.pids)[:_MAX_NAMED_PIDS])
-        return Who(self.label(), self.name if self.pids else None, pids, self.grade)
+        pids = tuple(sorted(self.pids)[:MAX_NAMED_PIDS])
+        return Who(self.label(), self.name if self.pids else None, pids, self.grade, self.row_key())
+
+    def row_key(self) -> str:
+        """`Row.key`."""
+        if not self._row_key:
+            self._row_key = "/".join(map(str, self.key))
+        return self._row_key
 
     def top_peer(self) -> str | None:
         """The most frequent peer; for a server with the port it was served on."""
@@ -135,6 +168,16 @@ class Account:
             return "mixed"
         return "client" if self.clients > self.servers else "server"
 
+    def _count_way(self, via: str) -> None:
+        if via == "close":
+            self.way_close += 1
+        elif via == "shutdown":
+            self.way_shutdown += 1
+        elif via == "exit":
+            self.way_exit += 1
+        else:
+            self.way_unknown += 1
+
     def _count_peer(self, ends: Endpoints, *, is_server: bool) -> None:
         peer = (ends.daddr, ends.sport if is_server else ends.dport, is_server)
         if peer not in self.peers and len(self.peers) >= _MAX_PEERS:
@@ -145,10 +188,9 @@ class Account:
         self.peers[peer] = self.peers.get(peer, 0) + 1
 
 
-_SUMS = (
+_EVENTS = (
     "closes",
     "time_waits",
-    "time_wait_now",
     "clients",
     "servers",
     "first_local",
@@ -157,6 +199,9 @@ _SUMS = (
     "resets_received",
     "failed",
     "by_exit",
-    "close_wait",
-    "fin_wait2",
+    "way_close",
+    "way_shutdown",
+    "way_exit",
+    "way_unknown",
 )
+_SUMS = (*_EVENTS, "time_wait_now", "close_wait", "fin_wait2")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tracer.account import Account, Key
+from tracer.account import MAX_NAMED_PIDS, Account, Key
 from tracer.flows import Flows
+from tracer.grouping import grouped, remainder
 from tracer.model import (
     Close,
     ConnectFailed,
@@ -20,13 +21,15 @@ from tracer.model import (
     Start,
     TimeWait,
     TimeWaitEnd,
+    Ways,
 )
+from tracer.paths import Paths
 from tracer.ports import PortPools
 from tracer.series import SECOND
 
 _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
-_MAX_ACCOUNTS = 4_000
+_MAX_ACCOUNTS = 8_000
 
 
 class Aggregator:
@@ -47,6 +50,7 @@ class Aggregator:
         self._preexisting: set[int] = set()
         self._ports = PortPools(start)
         self._flows = Flows(start.ts_us)
+        self._paths = Paths(start.ts_us)
 
     def add(self, events: Iterable[Event]) -> None:
         """Take in events."""
@@ -69,11 +73,27 @@ class Aggregator:
             elif isinstance(event, Lost):
                 self._lost += event.count
 
-    def snapshot(self, now_us: int) -> Snapshot:
-        """All rows, as of `now_us`."""
+    @property
+    def settings(self) -> dict[int, dict[str, int | str]]:
+        """By namespace, as they are now."""
+        return self._ports.settings
+
+    def reset(self, now_us: int) -> None:
+        """Count anew from `now_us` on; what is there stays, and so do the last two minutes' series."""
+        for account in (*self._accounts.values(), self._unknown, self._others, self._total):
+            account.reset()
+        self._flows.reset()
+        self._paths.reset(now_us)
+
+    def snapshot(self, now_us: int, by: str = "process") -> Snapshot:
+        """All rows, as of `now_us`; `by` is one of GROUPINGS."""
         accounts = [*self._accounts.values()]
         if self._others.pids:
             accounts.append(self._others)
+        unknown = self._unknown
+        if by != "process":
+            accounts = grouped(by, accounts, self._flows, now_us // SECOND)
+            unknown = remainder(self._total, accounts, now_us // SECOND)
         accounts.sort(key=lambda account: (-account.time_waits, -account.closes, account.name))
         return Snapshot(
             ts_us=now_us,
@@ -83,7 +103,7 @@ class Aggregator:
             hooks=self._start.hooks.get("source", "unknown"),
             filters=self._filters,
             rows=tuple(self._row(account, now_us) for account in accounts),
-            unknown=self._row(self._unknown, now_us),
+            unknown=self._row(unknown, now_us),
             total=self._row(self._total, now_us),
             lost=self._lost,
             pools=self._ports.pools(now_us),
@@ -92,7 +112,12 @@ class Aggregator:
             overflows=self._flows.overflows(now_us),
             conflicts=self._flows.conflicts(now_us),
             preexisting=len(self._preexisting),
-            settings=self._ports.settings,
+            settings=dict(self._ports.settings),
+            by=by,
+            edges=self._paths.edges(now_us),
+            ends=self._paths.ends(now_us),
+            ages=self._paths.ages(),
+            recent=self._paths.recent(),
         )
 
     def _account(self, owner: Owner, second: int) -> Account:
@@ -116,6 +141,7 @@ class Aggregator:
                 account.name = process.comm  # exec, or a new title
         account.note_pid(process.pid)
         account.note_grade(owner.grade)
+        account.process = process
         account.active = second
         return account
 
@@ -151,6 +177,7 @@ class Aggregator:
         account.close(event, second)
         self._total.close(event, second)
         self._ports.close(event)
+        self._paths.close(event, account)
         process = event.owner.process
         self._flows.close(event, account, process.pid if process else None)
 
@@ -171,6 +198,7 @@ class Aggregator:
             self._total.time_wait_now -= 1
         self._ports.time_wait_end(event)
         self._flows.time_wait_end(event)
+        self._paths.time_wait_end(event)
         self._preexisting.discard(event.ends.conn)
 
     def _hold(self, event: Held, second: int) -> None:
@@ -192,7 +220,7 @@ class Aggregator:
     def _row(self, account: Account, now_us: int) -> Row:
         began = self._start.ts_us
         return Row(
-            key="/".join(map(str, account.key)),
+            key=account.row_key(),
             label=account.label(),
             grade=account.grade,
             cgroup=account.cgroup,
@@ -213,4 +241,8 @@ class Aggregator:
             age_p50_us=account.ages.quantile(0.5),
             top_peer=account.top_peer(),
             history=account.time_wait_series.values(now_us // SECOND),
+            pids=tuple(sorted(account.pids)[:MAX_NAMED_PIDS]),
+            process=account.process,
+            ways=Ways(account.way_close, account.way_shutdown, account.way_exit, account.way_unknown),
+            age_p99_us=account.ages.quantile(0.99),
         )

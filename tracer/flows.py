@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
@@ -15,7 +16,7 @@ from tracer.settings import is_loopback
 MOMENTS_US = 1_000_000
 """A connection that begins so soon after the end of an earlier one could have been that one."""
 
-_MAX_FLOWS = 4_000
+_MAX_FLOWS = 8_000
 _MAX_IDLE = 1_000
 _MAX_PROCESSES = 256
 _MAX_PEERS = 65_536
@@ -27,12 +28,20 @@ Key = tuple[Account, int, str, str, str, int]
 @dataclass(slots=True)
 class _Flow:
     closes: int = 0
+    failed: int = 0
+    """connect() calls that never succeeded: no closes."""
+    timeouts: int = 0
+    by_exit: int = 0
     first_local: int = 0
+    first_remote: int = 0
     time_waits: int = 0
     time_wait_now: int = 0
     reconnects: int = 0
     resets_sent: int = 0
+    resets_received: int = 0
     lingering: int = 0
+    ends: Series = field(default_factory=Series)
+    """Of connections, and of connects that failed."""
     births: Series = field(default_factory=Series)
     resets: Series = field(default_factory=Series)
     ages: Histogram = field(default_factory=Histogram)
@@ -43,6 +52,7 @@ class _Flow:
     def merge(self, other: _Flow, second: int) -> None:
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.ends.merge(other.ends, second)
         self.births.merge(other.births, second)
         self.resets.merge(other.resets, second)
         self.ages.merge(other.ages)
@@ -62,7 +72,20 @@ class _Tally:
         return Tally(netns, self.whose.total(), self.series.lately(now_us), mostly(self.whose))
 
 
-_SUMS = ("closes", "first_local", "time_waits", "time_wait_now", "reconnects", "resets_sent", "lingering")
+_EVENTS = (
+    "closes",
+    "failed",
+    "timeouts",
+    "by_exit",
+    "first_local",
+    "first_remote",
+    "time_waits",
+    "reconnects",
+    "resets_sent",
+    "resets_received",
+    "lingering",
+)
+_SUMS = (*_EVENTS, "time_wait_now")
 
 
 class Flows:
@@ -82,11 +105,19 @@ class Flows:
         self._held.pop(event.ends.conn, None)
         if event.overflow:
             self._overflows[event.ends.netns].add(event.ts_us, account)
-        if event.role not in ("client", "server") or event.how == "failed":
+        if event.role not in ("client", "server"):
             return
         flow = self._flow(account, event.ends, event.role)
+        flow.ends.add(event.ts_us // SECOND)
+        if event.how == "failed":
+            flow.failed += 1
+            return
         flow.closes += 1
         flow.first_local += event.first == "local"
+        flow.first_remote += event.first == "remote"
+        flow.timeouts += event.how == "timeout"
+        flow.by_exit += event.via == "exit"
+        flow.resets_received += event.how == "reset_received"
         if event.how == "reset_sent":
             flow.resets_sent += 1
             flow.resets.add(event.ts_us // SECOND)
@@ -125,11 +156,37 @@ class Flows:
         else:
             self._held.pop(event.ends.conn, None)
 
+    def reset(self) -> None:
+        """Count anew what happens; what is there now stays."""
+        for flow in self._flows.values():
+            for name in _EVENTS:
+                setattr(flow, name, 0)
+            flow.ages = Histogram()
+
+    def merged_by(self, key: Callable[[int, str, str, int], str], second: int) -> list[Account]:
+        """An account for each value of `key`(netns, role, remote address, service's port), named by it."""
+        groups: dict[str, Account] = {}
+
+        def group(netns: int, role: str, remote: str, port: int) -> Account:
+            name = key(netns, role, remote, port)
+            account = groups.get(name)
+            if account is None:
+                account = groups[name] = Account(("by", name), name, None)
+            return account
+
+        for (_, netns, role, _, remote, port), flow in self._flows.items():
+            _add_to(group(netns, role, remote, port), flow, role, second)
+        for event, _ in self._held.values():
+            port = event.ends.sport if event.role == "server" else event.ends.dport
+            group(event.ends.netns, event.role, event.ends.daddr, port).hold(event.state, 1)
+        return list(groups.values())
+
     def flows(self, now_us: int) -> tuple[Flow, ...]:
         """Those with the most TIME_WAITs, then closes."""
         groups: dict[Key, list[_Flow]] = defaultdict(list)
         for (account, netns, role, local, remote, port), flow in self._flows.items():
-            groups[account.present(), netns, role, local, remote, port].append(flow)
+            if flow.closes or flow.time_wait_now:
+                groups[account.present(), netns, role, local, remote, port].append(flow)
         top = nlargest(
             _SHOWN,
             groups.items(),
@@ -207,6 +264,20 @@ class Flows:
         its_account, its_flow = other
         flow.peers[its_account] += 1
         its_flow.peers[account] += 1
+
+
+def _add_to(account: Account, flow: _Flow, role: str, second: int) -> None:
+    account.closes += flow.closes + flow.failed
+    account.failed += flow.failed + flow.timeouts
+    for name in ("by_exit", "first_local", "first_remote", "time_waits", "time_wait_now"):
+        setattr(account, name, getattr(account, name) + getattr(flow, name))
+    account.resets_sent += flow.resets_sent
+    account.resets_received += flow.resets_received
+    account.clients += flow.closes * (role == "client")
+    account.servers += flow.closes * (role == "server")
+    account.close_series.merge(flow.ends, second)
+    account.time_wait_series.merge(flow.births, second)
+    account.ages.merge(flow.ages)
 
 
 def _merged(flows: list[_Flow], second: int) -> _Flow:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 
-from tracer.aggregate import Aggregator
+from tracer.errors import TwtraceError
 from tracer.filters import Filters
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.hooks import AUTO, BEST
 from tracer.kernel.loader import ProgramStats
 from tracer.kernel.source import LiveSource
+from tracer.liveview import LiveView
 from tracer.model import Counters, End, Event, Lost, Snapshot, Start
 from tracer.record import Encoder, TraceFile
+from tracer.recording import Recording
 
 _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""
@@ -21,6 +24,8 @@ _LOOK_EVERY_S = 0.1
 _ACCOUNT_EVERY_US = 10_000_000
 
 Publish = Callable[[Snapshot], None]
+Order = Callable[[LiveView, LiveSource], None]
+"""To be carried out in the run's own thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,11 @@ class LiveRun:
         self._notify = notify
         self._encoder = Encoder()
         self._stop = threading.Event()
+        self._orders: SimpleQueue[Order] = SimpleQueue()
+        self._source: LiveSource | None = None
+        self._view: LiveView | None = None
+        self.interval_s = plan.interval_s
+        """Between two snapshots; may be set at any time, by any thread."""
         self.fallback: str | None = None
         """Why the hooks are not the best, if so; after they are attached."""
         self.end: End | None = None
@@ -79,6 +89,42 @@ class LiveRun:
     def stopped(self) -> bool:
         """Was it asked to end?"""
         return self._stop.is_set()
+
+    @property
+    def playhead(self) -> None:
+        """None: time is not under control."""
+        return None
+
+    @property
+    def recording(self) -> Recording | None:
+        """The trace that is written on the way."""
+        return self._view.recording if self._view else None
+
+    @property
+    def recording_failed(self) -> TwtraceError | None:
+        """What ended the last one too early, if anything did."""
+        return self._view.recording_failed if self._view else None
+
+    def group_by(self, by: str) -> None:
+        """Have the next snapshots' rows stand for that, one of GROUPINGS; from any thread."""
+
+        def order(view: LiveView, _source: LiveSource) -> None:
+            view.by = by
+
+        self._order(order)
+
+    def reset(self) -> None:
+        """Count anew; from any thread."""
+        self._order(lambda view, source: view.reset(source.now_us()))
+
+    def start_recording(self, path: str) -> None:
+        """Begin a trace amid the run; from any thread. Raises UsageError if there can be no such file."""
+        trace = TraceFile(path)
+        self._order(lambda view, source: view.record(trace, self._account(source)))
+
+    def stop_recording(self) -> None:
+        """End it; from any thread."""
+        self._order(lambda _view, _source: self._end_recording())
 
     def run(self, publish: Publish | None = None) -> None:
         """Run to the end; `publish` gets a Snapshot every interval and at the end.
@@ -97,31 +143,33 @@ class LiveRun:
         try:
             start = source.start(plan.argv)
             self._note_fallback(start)
-            aggregator = Aggregator(start, plan.filters.describe()) if publish else None
+            self._source = source
+            self._view = LiveView(start, plan.filters.describe(), publish) if publish else None
             older = source.preexisting()
             # Written last: whoever sees it knows that all later events will be seen.
             if self._trace:
                 self._trace.write([self._encoder.start(start)])
-            self._take([*older, *source.account()], aggregator)
+            self._take([*older, *source.account()])
             if self._on_attached:
                 self._on_attached()
-            self._follow(source, start, aggregator, publish)
-            self._take(source.account(), aggregator)
+            self._follow(source, start)
+            self._take(source.account())
+            self._end_recording()
             events, ledger = source.stop()
-            self._take(events, aggregator)
+            self._take(events)
             now = source.now_us()
-            if publish and aggregator:
-                publish(aggregator.snapshot(now))
+            if self._view:
+                self._view.publish(now)
             self.end, line = self._encoder.end(now, now - start.ts_us, source.totals(), ledger)
             if self._trace:
                 self._trace.write([line])
             self.programs = source.programs()
         finally:
+            if self._view:
+                self._view.close()
             source.close()
 
-    def _follow(
-        self, source: LiveSource, start: Start, aggregator: Aggregator | None, publish: Publish | None
-    ) -> None:
+    def _follow(self, source: LiveSource, start: Start) -> None:
         plan = self._plan
         deadline = None if plan.duration_s is None else start.ts_us + int(plan.duration_s * 1e6)
         next_tick = start.ts_us
@@ -129,18 +177,34 @@ class LiveRun:
         while not self._stop.is_set():
             now = source.now_us()
             if now >= next_tick:
-                self._take(source.lost(), aggregator)
-                if publish and aggregator:
-                    publish(aggregator.snapshot(now))
-                next_tick = now + int(plan.interval_s * 1e6)
+                self._take(source.lost())
+                if self._view:
+                    self._view.publish(now)
+                next_tick = now + int(self.interval_s * 1e6)
             if now >= next_account:
-                self._take(source.account(), aggregator)
+                self._take(source.account())
                 # Asking goes namespace by namespace: a hundredth of our time at most.
                 next_account = now + max(_ACCOUNT_EVERY_US, 100 * (source.now_us() - now))
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
                 break
-            source.wait(min(_LOOK_EVERY_S, plan.interval_s))
-            self._take(source.read(), aggregator)
+            source.wait(min(_LOOK_EVERY_S, self.interval_s))
+            self._take(source.read())
+            while self._view and not self._orders.empty():
+                self._orders.get()(self._view, source)
+                next_tick = 0  # whoever gave it waits to see it
+
+    def _order(self, order: Order) -> None:
+        self._orders.put(order)
+
+    def _account(self, source: LiveSource) -> Counters:
+        """The run's account, once all that it counts has been taken in."""
+        events = source.account()
+        self._take(events)
+        return next(event for event in reversed(events) if isinstance(event, Counters))
+
+    def _end_recording(self) -> None:
+        if self._view and self._view.recording and self._source:
+            self._view.end_recording(self._account(self._source))
 
     def _note_fallback(self, start: Start) -> None:
         source = start.hooks["source"]
@@ -150,7 +214,7 @@ class LiveRun:
         if self._notify:
             self._notify(self.fallback)
 
-    def _take(self, events: list[Event], aggregator: Aggregator | None) -> None:
+    def _take(self, events: list[Event]) -> None:
         if not events:
             return
         passes = self._plan.filters
@@ -165,5 +229,5 @@ class LiveRun:
         else:
             for event in wanted:
                 self._encoder.note(event)
-        if aggregator:
-            aggregator.add(wanted)
+        if self._view:
+            self._view.add(wanted)

@@ -298,8 +298,26 @@ class End:
     duration_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Ways(NamedTuple):
+    """How the connections that this side closed first (FIN) were closed."""
+
+    close: int
+    shutdown: int
+    exit: int
+    unknown: int
+
+
+NO_WAYS = Ways(0, 0, 0, 0)
+
+
+class Traffic(NamedTuple):
+    """So many of something so far, and per second over the last ten seconds."""
+
+    number: int
+    rate: float
+
+
+class Row(NamedTuple):
     """One line of WHO: what one process (or several alike, or all) did so far."""
 
     key: str
@@ -335,6 +353,12 @@ class Row:
     top_peer: str | None
     history: tuple[int, ...]
     """TIME_WAITs caused in each of the last seconds, oldest first."""
+    pids: tuple[int, ...] = ()
+    """The lowest ones; none for the sum, for unknown, and where a row is no process."""
+    process: Process | None = None
+    """The one of the last event."""
+    ways: Ways = NO_WAYS
+    age_p99_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +370,8 @@ class Who:
     comm: str | None
     pids: tuple[int, ...]
     grade: Grade | None
+    row: str = ""
+    """`Row.key` of its own row, when rows stand for processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +471,29 @@ class HeldGroup:
     """When the oldest came into that state; of a preexisting one, when it was found."""
 
 
+class AgeBucket(NamedTuple):
+    """Connections that lasted less than `below_us`, and no less than the bucket before; None: no bound."""
+
+    below_us: int | None
+    time_wait: int
+    """Those that left a TIME_WAIT on this side, ..."""
+    other: int
+    """... and those that did not."""
+
+
+class Closed(NamedTuple):
+    """A connection that is over, and how its TIME_WAIT ended, if it has."""
+
+    close: Close
+    end: TimeWaitEnd | None
+    row: str
+    """`Row.key` of the process that owns it."""
+
+
+GROUPINGS = ("process", "comm", "cgroup", "netns", "peer", "port")
+"""What the rows of a Snapshot may stand for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a view draws, at one moment."""
@@ -474,3 +523,18 @@ class Snapshot:
     """TIME_WAITs from before the trace that are still there: nobody knows whose."""
     settings: dict[int, dict[str, int | str]] = field(default_factory=dict)
     """By namespace."""
+    by: str = "process"
+    """What the rows stand for, one of GROUPINGS. `unknown` is then what none of them has."""
+    edges: dict[tuple[str, str], Traffic] = field(default_factory=dict)
+    """Transitions that connections made on their way out, as (old, new): known when they are over.
+
+    The old state is ESTABLISHED or a later one; `TIME_WAIT` stands for mini-sockets of either substate. Into
+    CLOSE, the new state tells how: `CLOSE` by FIN, else `reset_sent`, `reset_received`, `timeout`, `overflow`
+    or `unknown`.
+    """
+    ends: dict[str, Traffic] = field(default_factory=dict)
+    """TIME_WAITs ended, by reason."""
+    ages: tuple[AgeBucket, ...] = ()
+    """Of all connections so far."""
+    recent: tuple[Closed, ...] = ()
+    """The last connections that ended, oldest first."""

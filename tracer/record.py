@@ -198,6 +198,11 @@ class TraceFile:
         self._fd = 1 if path == STDOUT else _create(path)
         self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode) and path != STDOUT
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._whole
+
     def write(self, lines: Iterable[bytes]) -> None:
         """Write whole lines; a full disk leaves only whole lines behind.
 

@@ -25,6 +25,8 @@ class Series:
 
     def values(self, second: int) -> tuple[int, ...]:
         """The counts up to `second`, oldest first."""
+        if second - self._second >= HISTORY_SECONDS:
+            return _NONE
         if second > self._second:
             self._advance(second)
         at = second % HISTORY_SECONDS + 1
@@ -32,47 +34,78 @@ class Series:
 
     def rate(self, now_us: int, since_us: int) -> float:
         """Per second, over the last ten or as many as there are since `since_us`."""
+        second = now_us // SECOND
+        if second - self._second >= RATE_SECONDS:
+            return 0.0
+        if second > self._second:
+            self._advance(second)
+        end = second % HISTORY_SECONDS + 1
+        # A slice that begins before the ring's first place takes up its last ones.
+        counts = self._counts
+        total = sum(counts[end - RATE_SECONDS : end] if end >= RATE_SECONDS else counts[end - RATE_SECONDS :])
+        if end < RATE_SECONDS:
+            total += sum(counts[:end])
         # The present second is not over: the window is whole ones and its part so far.
         elapsed = max(now_us - since_us, SECOND)
-        window = min((RATE_SECONDS - 1) * SECOND + now_us % SECOND, elapsed)
-        return sum(self.values(now_us // SECOND)[-RATE_SECONDS:]) * SECOND / window
+        return total * SECOND / min((RATE_SECONDS - 1) * SECOND + now_us % SECOND, elapsed)
 
     def lately(self, now_us: int) -> int:
         """How many there were in the last two minutes."""
         return sum(self.values(now_us // SECOND))
 
-    def merge(self, other: Series, second: int) -> None:
-        """Add another's counts, as of `second`."""
-        for back, count in enumerate(reversed(other.values(second))):
-            if count:
-                self.add(second - back, count)
+    def merge(self, other: Series, second: int, times: int = 1) -> None:
+        """Add another's counts, as of `second`, so many times."""
+        if second - other._second >= HISTORY_SECONDS:
+            return
+        second = max(second, self._second, other._second)
+        self._advance(second)
+        other._advance(second)
+        self._counts = [
+            mine + times * theirs for mine, theirs in zip(self._counts, other._counts, strict=True)
+        ]
 
     def _advance(self, second: int) -> None:
-        for stale in range(max(self._second + 1, second - HISTORY_SECONDS + 1), second + 1):
-            self._counts[stale % HISTORY_SECONDS] = 0
+        gap = second - self._second
+        if gap >= HISTORY_SECONDS:
+            self._counts = [0] * HISTORY_SECONDS
+        else:
+            for stale in range(self._second + 1, second + 1):
+                self._counts[stale % HISTORY_SECONDS] = 0
         self._second = second
+
+
+_NONE = (0,) * HISTORY_SECONDS
 
 
 class Histogram:
     """Durations in buckets of at most a quarter of their size."""
 
-    __slots__ = ("_buckets",)
+    __slots__ = ("_buckets", "_quantiles")
 
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
+        self._quantiles: dict[float, int | None] = {}
+        """Those asked for since the last change."""
 
     def add(self, value: int, count: int = 1) -> None:
         """Count a duration."""
         bucket = _bucket(value)
+        self._quantiles.clear()
         self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def merge(self, other: Histogram) -> None:
         """Add another's counts."""
+        self._quantiles.clear()
         for bucket, count in other._buckets.items():
             self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def quantile(self, share: float) -> int | None:
         """The middle of the bucket in which that share of all is reached; None of nothing."""
+        if share not in self._quantiles:
+            self._quantiles[share] = self._quantile(share)
+        return self._quantiles[share]
+
+    def _quantile(self, share: float) -> int | None:
         wanted = share * sum(self._buckets.values())
         for bucket in sorted(self._buckets):
             wanted -= self._buckets[bucket]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
+from typing import Any
 
 from tracer.model import Grade, Row, Snapshot
 
@@ -37,9 +38,9 @@ _EMPTY = Row(
 )
 
 
-def row(label: str, **fields: object) -> Row:
+def row(label: str, **fields: Any) -> Row:
     """A row that did nothing, but for `fields`; its key is its label unless given."""
-    return replace(_EMPTY, **{"key": label, "label": label, **fields})  # type: ignore[arg-type]
+    return _EMPTY._replace(**{"key": label, "label": label, **fields})
 
 
 ORDERS = row(

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 import textual.constants
@@ -143,7 +142,7 @@ def test_cursor_stays_on_its_row() -> None:
         table = screen.who.processes
         await screen.press("down")
         assert table.cursor_key == CURL.key
-        await screen.show(snapshot(ORDERS, replace(CURL, time_wait_now=90_000), JAVA))
+        await screen.show(snapshot(ORDERS, CURL._replace(time_wait_now=90_000), JAVA))
         assert (table.cursor_key, table.cursor_row) == (CURL.key, 0)
         await screen.show(snapshot(ORDERS, row("new", time_wait_now=99_999), CURL, JAVA))
         assert (table.cursor_key, table.cursor_row) == (CURL.key, 2)
@@ -159,7 +158,7 @@ def test_cursor_stays_on_its_row() -> None:
 
 def test_cursor_never_moved_stays_at_the_top() -> None:
     async def steps(screen: Screen) -> None:
-        await screen.show(snapshot(replace(ORDERS, time_wait_now=0), CURL, JAVA))
+        await screen.show(snapshot(ORDERS._replace(time_wait_now=0), CURL, JAVA))
         assert screen.order == [CURL.key, ORDERS.key, JAVA.key]
         assert screen.who.processes.cursor_key == CURL.key
 
@@ -193,7 +192,7 @@ def test_unchanged_cells_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
             update_cell(self, key, column, value)  # type: ignore[arg-type]
 
         monkeypatch.setattr(WhoTable, "update_cell", note)
-        await screen.show(snapshot(ORDERS, replace(CURL, time_wait_now=79), JAVA))
+        await screen.show(snapshot(ORDERS, CURL._replace(time_wait_now=79), JAVA))
         assert touched == [(CURL.key, "time_wait_now")]
         assert "      79 " in screen.lines[2]
 
@@ -206,7 +205,7 @@ def test_space_freezes_the_view_and_resumes_with_the_newest() -> None:
         assert "⏸ PAUSED 00:12:44" in screen.status
         frozen = screen.status, screen.lines
         for second in range(765, 770):
-            screen.app.publish(snapshot(replace(ORDERS, time_wait_now=second), elapsed_us=second * 1_000_000))
+            screen.app.publish(snapshot(ORDERS._replace(time_wait_now=second), elapsed_us=second * 1_000_000))
         await screen.press("down", "up")
         assert (screen.status, screen.lines) == frozen
         await screen.press("s")

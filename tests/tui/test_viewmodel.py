@@ -10,7 +10,8 @@ from tests.tui.samples import CURL, JAVA, ORDERS, TOTAL, UNKNOWN, row, snapshot
 from tracer.model import Row, Snapshot
 from tracer.text import width
 from tracer.tui import viewmodel
-from tracer.tui.viewmodel import Line, Severity, Sort, View
+from tracer.tui.cells import Severity
+from tracer.tui.viewmodel import Line, Sort, View
 
 NARROW, MIDDLE, WIDE = 77, 117, 197
 """What terminals of 80, 120 and 200 columns leave for cells."""

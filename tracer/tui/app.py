@@ -19,7 +19,8 @@ from textual.widgets import DataTable, Footer
 
 from tracer.model import Snapshot
 from tracer.tui import viewmodel
-from tracer.tui.viewmodel import Cell, Heading, Line, Severity, Sort
+from tracer.tui.cells import Cell, Severity
+from tracer.tui.viewmodel import Heading, Line, Sort
 
 _STYLES = {
     Severity.PLAIN: "",

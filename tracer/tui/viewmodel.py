@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from itertools import pairwise
 from math import ceil
 from operator import attrgetter
 
 from tracer.habit import habit
-from tracer.model import Grade, Row, Snapshot
+from tracer.model import Row, Snapshot
 from tracer.text import duration, fit, percent, printable, width
+from tracer.tui.cells import GLYPHS, NOTHING, WARNING, Cell, Severity, cut, cut_before, figure
 
 MAX_ROWS = 200
 """Processes drawn; the sum covers all of them."""
@@ -19,32 +19,12 @@ MAX_ROWS = 200
 SPARK_SECONDS = 120
 """What a sparkline spans."""
 
-_NOTHING = "–"
-_WARNING = "▲"
 _FIELD_GAP = "  "
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_GLYPHS = {Grade.CERTAIN: "●", Grade.INFERRED: "◐", Grade.UNKNOWN: "?", None: "Σ"}
 _ROLES = {"client": "cli", "server": "srv", "mixed": "mix"}
 
 Value = float | str | None
 """What a cell sorts by; None sorts last, whatever the direction."""
-
-
-class Severity(Enum):
-    """How much a piece of text asks for attention; always said by the text as well."""
-
-    PLAIN = "plain"
-    FAINT = "faint"
-    STRONG = "strong"
-    WARN = "warn"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A piece of text for the terminal: printable, and already as wide as its column."""
-
-    text: str
-    severity: Severity = Severity.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +122,7 @@ def header(snapshot: Snapshot, paused: bool, columns: int) -> tuple[Cell, ...]:
 
 def _lost(count: int) -> Cell:
     if count:
-        return Cell(f"{_WARNING} lost {count:,}", Severity.WARN)
+        return Cell(f"{WARNING} lost {count:,}", Severity.WARN)
     return Cell("lost 0")
 
 
@@ -155,7 +135,7 @@ def _state(elapsed_us: int, paused: bool) -> Cell:
 
 def _about(snapshot: Snapshot, columns: int) -> str:
     """Name program, host, kernel and hooks: as many of them as fit; the host always."""
-    host = _cut(printable(snapshot.host), 24)
+    host = cut(printable(snapshot.host), 24)
     kernel = f"Linux {printable(snapshot.kernel)}"
     hooks = f"hooks:{printable(snapshot.hooks)}"
     variants = (("twtrace", host, kernel, hooks), ("twtrace", host, kernel), ("twtrace", host))
@@ -232,29 +212,10 @@ def _cell(row: Row, column: Column, size: int) -> Cell:
     return Cell(text, Severity.STRONG if row.grade is None else Severity.PLAIN)
 
 
-def _figure(value: float, columns: int, decimals: int = 0) -> str:
-    """Write the most exact form that fits: `1,234.5`, `12,346`, `262k`."""
-    exact = f"{value:,.{decimals}f}"
-    forms = (exact, f"{value:,.0f}", f"{value / 1e3:,.0f}k", f"{value / 1e6:,.0f}M")
-    return next((form for form in forms if len(form) <= columns), forms[-1])
-
-
-def _cut(text: str, columns: int) -> str:
-    return fit(text, columns) if width(text) > columns else text
-
-
-def _cut_before(text: str, tail_start: int, columns: int) -> str:
-    """Cut `text` so that what stands from `tail_start` on stays, unless that fills half the room."""
-    tail = text[tail_start:]
-    if tail_start <= 0 or not width(text) > columns > 2 * width(tail):
-        return text
-    return fit(text[:tail_start], columns - width(tail)) + tail
-
-
 def _process(row: Row, columns: int) -> str:
     """Write grade and label; a long name is cut before its pid or its number of pids, which tell it apart."""
     label = printable(row.label)
-    return f"{_GLYPHS[row.grade]} {_cut_before(label, max(label.rfind('['), label.rfind(' ×')), columns - 2)}"
+    return f"{GLYPHS[row.grade]} {cut_before(label, max(label.rfind('['), label.rfind(' ×')), columns - 2)}"
 
 
 def _role(row: Row) -> str:
@@ -266,18 +227,18 @@ def _held(row: Row) -> int:
 
 
 def _held_text(row: Row, columns: int) -> str:
-    mark = _WARNING if row.held_close_wait else ""
-    return mark + _figure(_held(row), columns - len(mark))
+    mark = WARNING if row.held_close_wait else ""
+    return mark + figure(_held(row), columns - len(mark))
 
 
 def _outside(text: str | None) -> str:
-    return _NOTHING if text is None else printable(text)
+    return NOTHING if text is None else printable(text)
 
 
 def _peer(row: Row, columns: int) -> str:
     """Write a peer; its port is never cut."""
     peer = _outside(row.top_peer)
-    return _cut_before(peer, peer.rfind(":"), columns)
+    return cut_before(peer, peer.rfind(":"), columns)
 
 
 def _path(row: Row, columns: int) -> str:
@@ -289,7 +250,7 @@ def _path(row: Row, columns: int) -> str:
 def _figures(key: str, title: str, importance: int, decimals: int = 0) -> Column:
     """Make a column of the figures in the field `key` of a row."""
     value = attrgetter(key)
-    return Column(key, title, importance, 7, 7, lambda row, size: _figure(value(row), size, decimals), value)
+    return Column(key, title, importance, 7, 7, lambda row, size: figure(value(row), size, decimals), value)
 
 
 def _shares(key: str, title: str, importance: int, size: int, part: Callable[[Row], int]) -> Column:
