@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracer.model import Close, Endpoints, Grade, Process, TimeWait, Who
+from tracer.model import Close, Endpoints, Grade, Process, Row, TimeWait, Who
 from tracer.series import Histogram, Series
 from tracer.text import endpoint
 
@@ -54,6 +54,8 @@ class Account:
     process: Process | None = None
     """The one of the last event."""
     folded_into: Account | None = None
+    row: Row | None = None
+    """As it was made last; None once anything but time has changed it."""
     _row_key: str = ""
 
     def present(self) -> Account:
@@ -65,6 +67,7 @@ class Account:
 
     def close(self, event: Close, second: int) -> None:
         """Take in a close."""
+        self.row = None
         self.closes += 1
         self.close_series.add(second)
         self.clients += event.role == "client"
@@ -83,18 +86,26 @@ class Account:
 
     def time_wait(self, event: TimeWait, second: int) -> None:
         """Take in a birth."""
+        self.row = None
         self.time_wait_now += 1
         if not event.preexisting:
             self.time_waits += 1
             self.time_wait_series.add(second)
 
+    def time_wait_end(self) -> None:
+        """One is gone."""
+        self.row = None
+        self.time_wait_now -= 1
+
     def hold(self, state: str, change: int) -> None:
         """Count a half-closed socket in or out."""
+        self.row = None
         self.close_wait += change * (state == "CLOSE_WAIT")
         self.fin_wait2 += change * (state == "FIN_WAIT2")
 
     def merge(self, other: Account, second: int) -> None:
         """Take over all that another holds."""
+        self.row = None
         self.pids |= other.pids
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -108,6 +119,7 @@ class Account:
 
     def subtract(self, other: Account, second: int) -> None:
         """Take off what another holds, of counts and series; the median age is not known then."""
+        self.row = None
         for name in _SUMS:
             setattr(self, name, getattr(self, name) - getattr(other, name))
         self.close_series.merge(other.close_series, second, -1)
@@ -117,6 +129,7 @@ class Account:
 
     def reset(self) -> None:
         """Count anew what happens; what is there now stays."""
+        self.row = None
         for name in _EVENTS:
             setattr(self, name, 0)
         self.ages = Histogram()
@@ -124,12 +137,14 @@ class Account:
 
     def note_pid(self, pid: int) -> None:
         """Count a process; of very many only that there are."""
-        if len(self.pids) < MAX_PIDS:
+        if pid not in self.pids and len(self.pids) < MAX_PIDS:
+            self.row = None
             self.pids.add(pid)
 
     def note_grade(self, grade: Grade | None) -> None:
         """Keep the worst grade."""
         if grade and (self.grade is None or _GRADES.index(grade) > _GRADES.index(self.grade)):
+            self.row = None
             self.grade = grade
 
     def label(self) -> str:

@@ -139,6 +139,7 @@ class Aggregator:
                 account = self._fold(alike, account, second)
             elif account.name != process.comm:
                 account.name = process.comm  # exec, or a new title
+                account.row = None
         account.note_pid(process.pid)
         account.note_grade(owner.grade)
         account.process = process
@@ -194,8 +195,8 @@ class Aggregator:
     def _time_wait_end(self, event: TimeWaitEnd) -> None:
         holder = self._time_waits.pop(event.ends.conn, None)
         if holder is not None:
-            holder.present().time_wait_now -= 1
-            self._total.time_wait_now -= 1
+            holder.present().time_wait_end()
+            self._total.time_wait_end()
         self._ports.time_wait_end(event)
         self._flows.time_wait_end(event)
         self._paths.time_wait_end(event)
@@ -219,7 +220,13 @@ class Aggregator:
 
     def _row(self, account: Account, now_us: int) -> Row:
         began = self._start.ts_us
-        return Row(
+        if account.row is not None:
+            return account.row._replace(
+                close_rate=account.close_series.rate(now_us, began),
+                time_wait_rate=account.time_wait_series.rate(now_us, began),
+                history=account.time_wait_series.values(now_us // SECOND),
+            )
+        account.row = Row(
             key=account.row_key(),
             label=account.label(),
             grade=account.grade,
@@ -246,3 +253,4 @@ class Aggregator:
             ways=Ways(account.way_close, account.way_shutdown, account.way_exit, account.way_unknown),
             age_p99_us=account.ages.quantile(0.99),
         )
+        return account.row

@@ -1,10 +1,11 @@
-"""Which connections are wanted: by owner, namespace, port, family."""
+"""Which connections are wanted: by owner, namespace, port, family, or an expression."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from tracer.model import Endpoints, Owner
+from tracer.expression import EVERYTHING, Expression
+from tracer.model import Counters, Endpoints, Event, Lost, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,10 @@ class Filters:
     local_ports: frozenset[int] = frozenset()
     remote_ports: frozenset[int] = frozenset()
     family: int | None = None
+    expression: Expression = EVERYTHING
+    """Asked of each event besides; the kernel and the ledger know nothing of it."""
     by_owner: bool = field(init=False, default=False)
-    """Whether an owner decides: then a connection of unknown owner does not pass."""
+    """Whether pids, comms, uids or cgroups decide: then a connection of unknown owner does not pass."""
 
     def __post_init__(self) -> None:
         by_owner = bool(self.pids or self.comms or self.uids or self.cgroups)
@@ -31,6 +34,21 @@ class Filters:
     def by_endpoint(self) -> bool:
         """Whether ports or family decide, and not only the namespace or the owner."""
         return bool(self.local_ports or self.remote_ports or self.family)
+
+    def passing(self, events: list[Event]) -> list[Event]:
+        """Those events that are wanted; what is about no connection always is."""
+        wanted = [
+            event
+            for event in events
+            if isinstance(event, Lost | Counters)
+            or (self.pass_ends(event.ends) and self.pass_owner(event.owner))
+        ]
+        if not self.expression:
+            return wanted
+        passes = self.expression.passes
+        return [
+            event for event in wanted if isinstance(event, Lost | Counters) or passes(event.ends, event.owner)
+        ]
 
     def pass_ends(self, ends: Endpoints) -> bool:
         """Do namespace, ports and family let it pass?"""
@@ -58,18 +76,23 @@ class Filters:
     def as_dict(self) -> dict[str, object]:
         """The filters given, for the `start` line."""
         given = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        return {
+        del given["expression"]
+        told = {
             name: sorted(value) if isinstance(value, frozenset) else value
             for name, value in given.items()
             if value is not None and value not in (frozenset(), ())
         }
+        return told | {"filter": self.expression.text} if self.expression else told
 
     def describe(self) -> str:
-        """One line for a header: `local_ports=80,443 family=4`; empty without filters."""
-        return " ".join(
-            f"{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
-            for name, value in self.as_dict().items()
-        )
+        """One line for a header: `local_ports=80,443 filter="proc:x tw>9"`; empty without filters."""
+        return " ".join(f"{name}={_shown(name, value)}" for name, value in self.as_dict().items())
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "filter":
+        return f'"{value}"'
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _inside(cgroup: str | None, path: str) -> bool:

@@ -183,15 +183,13 @@ class Flows:
 
     def flows(self, now_us: int) -> tuple[Flow, ...]:
         """Those with the most TIME_WAITs, then closes."""
-        groups: dict[Key, list[_Flow]] = defaultdict(list)
-        for (account, netns, role, local, remote, port), flow in self._flows.items():
+        groups: dict[Key, list[_Flow]] = {}
+        for key, flow in self._flows.items():
             if flow.closes or flow.time_wait_now:
-                groups[account.present(), netns, role, local, remote, port].append(flow)
-        top = nlargest(
-            _SHOWN,
-            groups.items(),
-            key=lambda item: (sum(flow.time_waits for flow in item[1]), sum(flow.closes for flow in item[1])),
-        )
+                if key[0].folded_into is not None:
+                    key = (key[0].present(), *key[1:])  # noqa: PLW2901
+                groups.setdefault(key, []).append(flow)
+        top = nlargest(_SHOWN, groups.items(), key=_weight)
         return tuple(self._made(key, _merged(flows, now_us // SECOND), now_us) for key, flows in top)
 
     def held(self) -> tuple[HeldGroup, ...]:
@@ -278,6 +276,13 @@ def _add_to(account: Account, flow: _Flow, role: str, second: int) -> None:
     account.close_series.merge(flow.ends, second)
     account.time_wait_series.merge(flow.births, second)
     account.ages.merge(flow.ages)
+
+
+def _weight(group: tuple[Key, list[_Flow]]) -> tuple[int, int]:
+    flows = group[1]
+    if len(flows) == 1:  # mostly, and there may be thousands
+        return flows[0].time_waits, flows[0].closes
+    return sum(flow.time_waits for flow in flows), sum(flow.closes for flow in flows)
 
 
 def _merged(flows: list[_Flow], second: int) -> _Flow:

@@ -14,7 +14,7 @@ from tracer.kernel.hooks import AUTO, BEST
 from tracer.kernel.loader import ProgramStats
 from tracer.kernel.source import LiveSource
 from tracer.liveview import LiveView
-from tracer.model import Counters, End, Event, Lost, Snapshot, Start
+from tracer.model import Counters, End, Event, Snapshot, Start
 from tracer.record import Encoder, TraceFile
 from tracer.recording import Recording
 
@@ -217,13 +217,7 @@ class LiveRun:
     def _take(self, events: list[Event]) -> None:
         if not events:
             return
-        passes = self._plan.filters
-        wanted = [
-            event
-            for event in events
-            if isinstance(event, Lost | Counters)
-            or (passes.pass_ends(event.ends) and passes.pass_owner(event.owner))
-        ]
+        wanted = self._plan.filters.passing(events)
         if self._trace:
             self._trace.write([self._encoder.event(event) for event in wanted])
         else:

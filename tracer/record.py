@@ -195,7 +195,7 @@ class TraceFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._whole = 0
-        self._fd = 1 if path == STDOUT else _create(path)
+        self._fd = 1 if path == STDOUT else create(path)
         self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode) and path != STDOUT
 
     @property
@@ -240,7 +240,11 @@ class TraceFile:
         return whole
 
 
-def _create(path: str) -> int:
+def create(path: str) -> int:
+    """A descriptor of a new file of the invoking user's, or of a device or pipe; follows no symlink.
+
+    Raises UsageError: what is there is not overwritten.
+    """
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         if _is_device_or_pipe(path):

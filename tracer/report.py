@@ -11,7 +11,8 @@ import orjson
 
 from tracer.aggregate import Aggregator
 from tracer.errors import TwtraceError
-from tracer.model import End, Event, Pool, Row, Snapshot, Start
+from tracer.export import document
+from tracer.model import End, Event, Pool, Snapshot, Start
 from tracer.reader import Reader
 from tracer.series import SECOND
 from tracer.settings import SETTINGS, Values
@@ -74,24 +75,12 @@ def as_json(report: Report) -> bytes:
     snapshot = report.snapshot
     return orjson.dumps(
         {
-            "host": snapshot.host,
-            "kernel": snapshot.kernel,
-            "hooks": snapshot.hooks,
-            "duration_us": snapshot.elapsed_us,
-            "lost": snapshot.lost,
-            "findings": [asdict(one) | {"severity": one.severity.name.lower()} for one in report.findings],
-            "pools": [asdict(pool) for pool in snapshot.pools],
-            "rows": [_row(row) for row in (*snapshot.rows, snapshot.unknown, snapshot.total)],
-            "flows": [asdict(flow) for flow in snapshot.flows],
+            **document(snapshot, report.findings),
             "settings": {str(netns): _known(values) for netns, values in snapshot.settings.items()},
             "what_if": [asdict(outcome) for outcome in report.outcomes],
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
-
-
-def _row(row: Row) -> dict[str, object]:
-    return {**row._asdict(), "ways": row.ways._asdict()}
 
 
 def render(report: Report, *, color: bool = False) -> str:
