@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -37,7 +37,7 @@ _HINT = "was it edited, or cut in the middle? the lines before it are good"
 
 
 @contextmanager
-def open_trace(path: str) -> Iterator[Iterable[bytes]]:
+def open_trace(path: str) -> Iterator[BinaryIO]:
     """The lines of a trace; `-` is standard input. Raises UsageError."""
     if path == "-":
         yield sys.stdin.buffer

@@ -1,0 +1,464 @@
+"""A recorded trace as what a screen draws: its time runs, stands still, and goes back."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from shutil import copyfileobj
+from threading import Condition
+from typing import BinaryIO, Protocol, runtime_checkable
+
+import orjson
+
+from tracer.aggregate import Aggregator
+from tracer.errors import TwtraceError, UsageError
+from tracer.model import End, Event, Snapshot, Start
+from tracer.reader import Reader, open_trace
+from tracer.series import SECOND
+
+MAX_SPEED = 1000.0
+
+_STRETCH = 500
+"""Lines between two looks at whether they are still wanted: some milliseconds."""
+
+_FOREVER = 1 << 63
+_BLOCK = 1 << 18
+_LONGEST_START = 1 << 26
+_HINT = "give a file of `twtrace record`; a compressed one as in: zcat FILE | twtrace replay -"
+
+
+@dataclass(frozen=True, slots=True)
+class Playhead:
+    """Where a replay stands."""
+
+    began_us: int
+    at_us: int
+    """The time of the last snapshot; while a seek is under way, where it leads."""
+    ended_us: int | None
+    """None while not known."""
+    speed: float
+    playing: bool
+    whole: bool
+    """False: the trace was cut off."""
+
+
+@runtime_checkable
+class Controls(Protocol):
+    """What a replay can be told, from any thread. Of another moment there is a snapshot at once."""
+
+    def play(self) -> None:
+        """Let time run; at the end, from the beginning."""
+
+    def pause(self) -> None:
+        """Let time stand still."""
+
+    def seek(self, at_us: int) -> None:
+        """Go to that moment, or to the nearer end of the trace."""
+
+    def step(self, intervals: int) -> None:
+        """Pause, and go so many intervals of the trace's time on, or back."""
+
+    def set_speed(self, speed: float) -> None:
+        """Let time run so many times as fast: more than 0, at most MAX_SPEED."""
+
+
+class Trace:
+    """A trace that can be read again and again: one that comes through a pipe is copied first.
+
+    It is what is there at the beginning, should someone still write to it.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises TwtraceError if that is no trace."""
+        self.name = "standard input" if path == "-" else path
+        if path == "-" and sys.stdin.isatty():
+            raise UsageError("standard input is a terminal, no trace", _HINT)
+        with ExitStack() as opened:
+            file = opened.enter_context(open_trace(path))
+            if path == "-" or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                file = opened.enter_context(self._copy(file))
+            self._file = file
+            self.start = self._read_start()
+            last, self._size = _last_whole_line(file)
+            self.ended_us, has_end = _end(last)
+            """None: the last line is not one of a trace."""
+            self.is_whole = has_end and self._size == file.seek(0, os.SEEK_END)
+            self.opened = opened.pop_all()
+            """To be left when all is read."""
+
+    def lines(self) -> Iterator[bytes]:
+        """All whole lines; of several such iterators only the newest goes on."""
+        self._file.seek(0)
+        left = self._size
+        for line in self._file:
+            left -= len(line)
+            if left < 0:
+                return
+            yield line
+
+    @contextmanager
+    def _copy(self, file: BinaryIO) -> Iterator[BinaryIO]:
+        with tempfile.TemporaryFile() as copy:
+            try:
+                first = file.readline(_LONGEST_START)
+                copy.write(first)
+                if first.endswith(b"\n"):  # else it may be anything, and endless
+                    copyfileobj(file, copy)
+            except OSError as error:
+                raise TwtraceError(
+                    f"cannot copy {self.name} to {tempfile.gettempdir()}: {error.strerror}",
+                    "give a file, or a place with more room in TMPDIR",
+                ) from error
+            yield copy
+
+    def _read_start(self) -> Start:
+        self._file.seek(0)
+        first = self._file.readline(_LONGEST_START)
+        if not first:
+            raise UsageError(f"{self.name} is empty", _HINT)
+        if _is_start(first):
+            for start in Reader().read([first]):
+                if isinstance(start, Start):
+                    return start
+        raise UsageError(f"{self.name} is no trace: its first line is not a `start` line", _HINT)
+
+
+def _is_start(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and bool(orjson.loads(line)["type"] == "start")
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _last_whole_line(file: BinaryIO) -> tuple[bytes, int]:
+    """That line, and where it ends."""
+    at = file.seek(0, os.SEEK_END)
+    tail = b""
+    while at and tail.count(b"\n") < 2:  # noqa: PLR2004 - its own, and that of the line before
+        block = min(at, _BLOCK)
+        at -= block
+        file.seek(at)
+        tail = file.read(block) + tail
+    end = tail.rfind(b"\n") + 1
+    return tail[tail.rfind(b"\n", 0, max(end - 1, 0)) + 1 : end], at + end
+
+
+def _end(line: bytes) -> tuple[int | None, bool]:
+    """When a trace with this last line ended, if it tells, and whether that is its `end` line."""
+    try:
+        value = orjson.loads(line)
+        ended_us, kind = value["ts_us"], value["type"]
+    except (ValueError, TypeError, KeyError):
+        return None, False
+    return (ended_us, kind == "end") if isinstance(ended_us, int) else (None, False)
+
+
+class Playback:
+    """The aggregate of a trace as of one moment of it, which may be moved forth and back.
+
+    As of a moment are the lines before the first that tells of a later one. Lines are nearly in order of
+    time; one that is late was told late when the trace was taken, too.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._reader = Reader()
+        self._reset_us: int | None = None
+        self.began_us = trace.start.ts_us
+        self.ended_us = None if trace.ended_us is None else max(trace.ended_us, self.began_us)
+        """When it is over; None while not known."""
+        self._rewind()
+
+    def go(self, to_us: int, is_unwanted: Callable[[], bool] = lambda: False) -> bool:
+        """Go to a moment, or to the end if that is earlier.
+
+        Asks now and then whether that `is_unwanted` by now; returns False then, at a moment on the way.
+        Raises TwtraceError if a line cannot be read, as of the line before.
+        """
+        if self._reset_us is not None and to_us < self._reset_us:
+            self._reset_us = None
+        if to_us < self.at_us:
+            self._rewind()
+        if self._reset_us is not None and not self._is_reset:
+            if not self._advance(self._reset_us, is_unwanted):
+                return False
+            self.reset()
+        return self._advance(to_us, is_unwanted)
+
+    def reset(self) -> None:
+        """Count anew from this moment on; earlier moments are as they were."""
+        self._aggregator.reset(self.at_us)
+        self._reset_us = self.at_us
+        self._is_reset = True
+
+    def snapshot(self, by: str = "process") -> Snapshot:
+        """As of this moment."""
+        return self._aggregator.snapshot(self.at_us, by)
+
+    def _rewind(self) -> None:
+        self._aggregator = Aggregator(self._trace.start)
+        self._items = self._reader.read(self._trace.lines())
+        next(self._items, None)  # the `start` line
+        self._ahead: Event | End | None = None
+        self._is_reset = False
+        self._latest_us = self.began_us
+        self.at_us: int = self.began_us
+        self.is_over = False
+        """Are there no more lines?"""
+
+    def _advance(self, to_us: int, is_unwanted: Callable[[], bool]) -> bool:
+        # At the end all lines count, also those that tell of a later moment than the last one.
+        limit = inf if self.ended_us is not None and to_us >= self.ended_us else to_us
+        try:
+            while self._take_stretch(limit):
+                if is_unwanted():
+                    return False
+        finally:
+            self.at_us = max(self.at_us, self._latest_us)
+        if self.is_over:
+            self.ended_us = self.at_us
+        else:
+            self.at_us = max(self.at_us, to_us)
+        return True
+
+    def _take_stretch(self, limit: float) -> bool:
+        """Take in some lines; False if those were all up to `limit`."""
+        events: list[Event] = []
+        try:
+            for _ in range(_STRETCH):
+                item = self._ahead or self._next()
+                if item is None or item.ts_us > limit:
+                    self._ahead = item
+                    self.is_over = item is None
+                    return False
+                self._ahead = None
+                self._latest_us = max(self._latest_us, item.ts_us)
+                if not isinstance(item, End):
+                    events.append(item)
+        finally:
+            self._aggregator.add(events)
+        return True
+
+    def _next(self) -> Event | End | None:
+        item = next(self._items, None)
+        if isinstance(item, Start):
+            raise TwtraceError("a second `start` line", "give one trace at a time")
+        return item
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What the run's thread does next, and publishes then."""
+
+    by: str
+    goal_us: int | None = None
+    """Where to go; None: stay."""
+    until: float | None = None
+    """By the clock, when to publish whatever is reached; None: not before the goal is."""
+    reset: bool = False
+
+
+class ReplayRun:
+    """A replay, from the trace's first moment until it is stopped; an Engine and its Controls.
+
+    run() may be called once, in any thread; everything else at any time, from any thread.
+    """
+
+    def __init__(self, path: str, speed: float = 1.0, *, interval_s: float = 0.5) -> None:
+        """Raises TwtraceError if there is no trace at `path`; `-` is standard input, read to its end."""
+        self._speed = _checked(speed)
+        self._interval_s = interval_s
+        self._trace = Trace(path)
+        self._playback = Playback(self._trace)
+        # Reentrant: a signal handler may call stop() while its thread is in here.
+        self._changed = Condition()
+        self._stopped = False
+        self._playing = True
+        self._at_us = self._playback.began_us
+        self._ended_us = self._playback.ended_us
+        self._goal_us: int | None = self._at_us
+        self._by = "process"
+        self._redraw = False
+        self._reset = False
+        self._since = self._ticked = 0.0
+        """When, by the clock, it was `_at_us`; and the last tick's turn."""
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with the trace, for when the screen is gone."""
+        if self._trace.is_whole:
+            return None
+        return f"warning: {self._trace.name} was cut off: played up to its last whole line"
+
+    @property
+    def playhead(self) -> Playhead:
+        """Where it stands."""
+        with self._changed:
+            return Playhead(
+                self._playback.began_us,
+                self._stands_at_us,
+                self._ended_us,
+                self._speed,
+                self._playing,
+                self._trace.is_whole,
+            )
+
+    @property
+    def interval_s(self) -> float:
+        """Between two snapshots while time runs; of a step, in the trace's time."""
+        return self._interval_s
+
+    @interval_s.setter
+    def interval_s(self, interval_s: float) -> None:
+        with self._changed:
+            self._interval_s = interval_s
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Have run() return soon."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def group_by(self, by: str) -> None:
+        """Have rows stand for that, one of GROUPINGS."""
+        with self._changed:
+            self._by = by
+            self._redraw = True
+            self._changed.notify_all()
+
+    def reset(self) -> None:
+        """Count anew from here on; going back to before here undoes it."""
+        with self._changed:
+            self._reset = self._redraw = True
+            self._changed.notify_all()
+
+    def play(self) -> None:
+        """Let time run; at the end, from the beginning."""
+        with self._changed:
+            if not self._playing and self._stands_at_us == self._ended_us:
+                self._goal_us = self._playback.began_us
+            self._playing = True
+            self._since = self._ticked = time.monotonic()
+            self._changed.notify_all()
+
+    def pause(self) -> None:
+        """Let time stand still."""
+        with self._changed:
+            self._playing = False
+            self._changed.notify_all()
+
+    def seek(self, at_us: int) -> None:
+        """Go to that moment, or to the nearer end of the trace."""
+        with self._changed:
+            last = at_us if self._ended_us is None else min(at_us, self._ended_us)
+            self._goal_us = max(last, self._playback.began_us)
+            self._changed.notify_all()
+
+    def step(self, intervals: int) -> None:
+        """Pause, and go so many intervals of the trace's time on, or back."""
+        with self._changed:
+            self._playing = False
+            self.seek(self._stands_at_us + int(intervals * self._interval_s * SECOND))
+
+    def set_speed(self, speed: float) -> None:
+        """Let time run so many times as fast: more than 0, at most MAX_SPEED."""
+        with self._changed:
+            self._speed = _checked(speed)
+            self._since = time.monotonic()
+            self._changed.notify_all()
+
+    def run(self, publish: Callable[[Snapshot], None]) -> None:
+        """Publish a snapshot every interval while time runs, and of each moment gone to, until stop().
+
+        At the end of the trace time stands still. Raises TwtraceError if a line cannot be read; what came
+        before is published.
+        """
+        with self._trace.opened:
+            while order := self._next_order():
+                try:
+                    is_worth_seeing = self._carry_out(order)
+                except TwtraceError:
+                    publish(self._playback.snapshot(order.by))
+                    raise
+                if is_worth_seeing:
+                    publish(self._playback.snapshot(order.by))
+
+    def at_end(self) -> Snapshot:
+        """As of the end of the trace; instead of run()."""
+        with self._trace.opened:
+            self._playback.go(_FOREVER)
+            return self._playback.snapshot()
+
+    @property
+    def _stands_at_us(self) -> int:
+        return self._at_us if self._goal_us is None else self._goal_us
+
+    def _next_order(self) -> _Order | None:
+        """Wait for something to do; None: stop."""
+        with self._changed:
+            while not self._stopped:
+                if self._goal_us is not None:
+                    return _Order(self._by, self._goal_us)
+                if self._redraw:
+                    reset, self._reset, self._redraw = self._reset, False, False
+                    return _Order(self._by, reset=reset)
+                now = time.monotonic()
+                due = self._ticked + self._interval_s
+                if self._playing and now >= due:
+                    passed_us = int((now - self._since) * self._speed * SECOND)
+                    self._since = self._ticked = now
+                    return _Order(self._by, self._at_us + passed_us, until=now + self._interval_s)
+                self._changed.wait(due - now if self._playing else None)
+        return None
+
+    def _carry_out(self, order: _Order) -> bool:
+        """Do it; False if something else was wanted before there was anything to see."""
+        if order.goal_us is None:
+            if order.reset:
+                self._playback.reset()
+            return True
+        if order.until is not None:
+            is_there = self._playback.go(order.goal_us, partial(self._is_due, order.until))
+            self._note(is_behind=not is_there)
+            return True
+        is_there = self._playback.go(order.goal_us, partial(self._is_superseded, order.goal_us))
+        if is_there:
+            self._note(goal_us=order.goal_us)
+        return is_there
+
+    def _is_due(self, until: float) -> bool:
+        with self._changed:
+            is_over = self._stopped or not self._playing or self._goal_us is not None
+        return is_over or time.monotonic() >= until
+
+    def _is_superseded(self, goal_us: int) -> bool:
+        with self._changed:
+            return self._stopped or self._goal_us != goal_us
+
+    def _note(self, *, goal_us: int | None = None, is_behind: bool = False) -> None:
+        """Tell where the playback has come to."""
+        with self._changed:
+            self._at_us, self._ended_us = self._playback.at_us, self._playback.ended_us
+            if self._goal_us == goal_us:
+                self._goal_us = None
+            if is_behind:
+                self._since = time.monotonic()
+            elif goal_us is not None:
+                self._since = self._ticked = time.monotonic()
+            if self._playback.is_over and self._goal_us is None:
+                self._playing = False
+
+
+def _checked(speed: float) -> float:
+    if not 0 < speed <= MAX_SPEED:
+        raise ValueError(f"speed {speed} is not above 0 and at most {MAX_SPEED:g}")
+    return speed
