@@ -11,22 +11,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tracer import __version__
 from tracer.demo import Demo
 from tracer.duration import seconds
 from tracer.errors import ExitCode, TwtraceError, UsageError, report, say
+from tracer.expression import EVERYTHING, parse
 from tracer.filters import Filters
-from tracer.kernel import netns
-from tracer.kernel.hooks import AUTO, SOURCES
-from tracer.kernel.loader import ProgramStats, require_privilege
-from tracer.live import LiveRun, Plan, Publish
 from tracer.model import Balance, End
+from tracer.narrow import with_rows
 from tracer.output import Output, abandon_stdout, fill_standard_streams
 from tracer.reader import open_trace
 from tracer.record import STDOUT, TraceFile
 from tracer.table import render
+
+# What needs the kernel, BCC or a screen is imported by the commands that need it, each when it runs.
+if TYPE_CHECKING:
+    from tracer.kernel.loader import ProgramStats
+    from tracer.live import LiveRun, Plan, Publish
 
 _TUI_INTERVAL_S = 0.5
 _TABLE_INTERVAL_S = 2.0
@@ -41,6 +44,7 @@ usage: twtrace [OPTIONS]            who holds these TIME_WAITs, live
        twtrace record [OPTIONS] [-- CMD ...]
                                     write a trace
        twtrace report FILE          who, why, is it a problem, what to change
+       twtrace replay FILE          the screen on a trace, with time under control
        twtrace doctor [--json]      what this kernel and user allow
 
 `twtrace COMMAND --help` has the options of each; `twtrace live --help` those of the first.
@@ -69,6 +73,12 @@ examples:
   twtrace report run.ndjson
   twtrace report run.ndjson --what-if keepalive --what-if port_range=1024-65535
   twtrace report run.ndjson --json | jq '.findings[] | select(.severity != "fine")'
+""",
+    "replay": """\
+examples:
+  twtrace replay run.ndjson
+  twtrace replay run.ndjson --speed 10       ten minutes in one
+  zcat run.ndjson.gz | twtrace replay -      one that was compressed
 """,
     "doctor": """\
 examples:
@@ -127,13 +137,13 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _live(arguments: list[str]) -> int:
     options = _live_parser("live").parse_args(arguments)
-    require_privilege()
+    _require_privilege()
     return _show(options, ("twtrace", *arguments))
 
 
 def _demo(arguments: list[str]) -> int:
     options = _live_parser("demo").parse_args(arguments)
-    require_privilege()
+    _require_privilege()
     demo = Demo()
     try:
         demo.start()
@@ -146,28 +156,41 @@ def _demo(arguments: list[str]) -> int:
 def _show(
     options: argparse.Namespace, argv: tuple[str, ...], on_attached: Callable[[], None] | None = None
 ) -> int:
+    from tracer.live import LiveRun  # noqa: PLC0415
+
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     interval = options.interval or (_TUI_INTERVAL_S if interactive else _TABLE_INTERVAL_S)
     plan = _plan(options, argv, interval)
+    always = plan.filters.expression.for_rows()
     if interactive:
         from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
 
         run = LiveRun(plan, on_attached=on_attached)
         for number in _STOPPING[1:]:  # the screen reads Ctrl-C as a key
             signal.signal(number, lambda *_: run.stop())
-        run_app(run)
+        run_app(run, always=always, doctor=_examined)
         if run.fallback and not options.quiet:
             say(run.fallback)
     else:
         output = Output(options.color)
         run = LiveRun(plan, on_attached=on_attached, is_over=output.reader_is_gone, notify=_notify(options))
-        _run_until_signal(run, lambda snapshot: output.write(render(snapshot, color=output.color)))
+        _run_until_signal(
+            run, lambda snapshot: output.write(render(with_rows(snapshot, always), color=output.color))
+        )
         if output.reader_is_gone():
             return ExitCode.OK
     return _finish(run, options)
 
 
+def _examined() -> dict[str, object]:
+    from tracer.doctor import as_dict  # noqa: PLC0415
+
+    return as_dict()
+
+
 def _record(arguments: list[str]) -> int:
+    from tracer.live import LiveRun  # noqa: PLC0415
+
     own, command = arguments, None
     if "--" in arguments:
         at = arguments.index("--")
@@ -187,7 +210,7 @@ def _record(arguments: list[str]) -> int:
     plan = _plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
     if command and not shutil.which(command[0]):
         raise UsageError(f"cannot run {command[0]}: not found", "give a command that exists after --")
-    require_privilege()
+    _require_privilege()
     trace = TraceFile(path)
     child = _Child(command, quiet_stdout=path == STDOUT) if command else None
     output = Output("never")
@@ -239,6 +262,58 @@ def _report(arguments: list[str]) -> int:
     return ExitCode.OK
 
 
+def _replay(arguments: list[str]) -> int:
+    from tracer.replay import MAX_SPEED, ReplayRun  # noqa: PLC0415 - only this command needs it
+
+    parser = _parser(
+        "replay", "The screen on a recorded trace; when piped, the table as of its end. Needs no privileges."
+    )
+    parser.add_argument("file", metavar="FILE", help="a trace; - is stdin")
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=1.0,
+        metavar="N",
+        help=f"so many times as fast as it happened (1), up to {MAX_SPEED:g}",
+    )
+    parser.add_argument(
+        "-i",
+        "--interval",
+        type=seconds,
+        default=_TUI_INTERVAL_S,
+        metavar="TIME",
+        help="between two views (500ms)",
+    )
+    parser.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
+    )
+    options = parser.parse_args(arguments)
+    run = ReplayRun(options.file, options.speed, interval_s=options.interval)
+    if sys.stdout.isatty() and (_take_keyboard() if options.file == "-" else sys.stdin.isatty()):
+        from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
+
+        for number in _STOPPING[1:]:  # the screen reads Ctrl-C as a key
+            signal.signal(number, lambda *_: run.stop())
+        run_app(run)
+    else:
+        output = Output(options.color)
+        output.write(render(run.at_end(), color=output.color))
+    if run.warning:
+        say(run.warning)
+    return ExitCode.OK
+
+
+def _take_keyboard() -> bool:
+    """Put the terminal in the place of standard input, which was the trace; False if there is none."""
+    try:
+        keyboard = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        return False
+    os.dup2(keyboard, 0)
+    os.close(keyboard)
+    return True
+
+
 def _doctor(arguments: list[str]) -> int:
     parser = _parser("doctor", "What this kernel and user allow; every hook is tried.")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
@@ -253,6 +328,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo,
     "record": _record,
     "report": _report,
+    "replay": _replay,
     "doctor": _doctor,
 }
 
@@ -361,7 +437,16 @@ def _residue(ledger: dict[str, Balance]) -> str:
     return f"{told} ({unasked} netns could not be asked)" if unasked else told
 
 
+def _require_privilege() -> None:
+    from tracer.kernel.loader import require_privilege  # noqa: PLC0415
+
+    require_privilege()
+
+
 def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) -> Plan:
+    from tracer.kernel import netns  # noqa: PLC0415
+    from tracer.live import Plan  # noqa: PLC0415
+
     filters = Filters(
         pids=frozenset(options.pid),
         comms=frozenset(options.comm),
@@ -371,7 +456,13 @@ def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float)
         local_ports=frozenset(options.local),
         remote_ports=frozenset(options.remote),
         family=options.family,
+        expression=options.filter,
     )
+    if filters.expression.row_level and argv[1:2] == ("record",):
+        raise UsageError(
+            f"filter {filters.expression.text}: this asks about rows of a view",
+            "a trace has connections: use keys of owners and ends, as in `proc:nginx dport:443`",
+        )
     return Plan(
         filters,
         argv,
@@ -406,6 +497,8 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
+    from tracer.kernel.hooks import AUTO, SOURCES  # noqa: PLC0415
+
     wanted = parser.add_argument_group(
         "filters", "values of one option are alternatives, different options all apply"
     )
@@ -425,6 +518,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     family = wanted.add_mutually_exclusive_group()
     family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4, mapped addresses too")
     family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6")
+    wanted.add_argument(
+        "--filter",
+        type=parse,
+        default=EVERYTHING,
+        metavar="EXPR",
+        help="'proc:nginx !dport:443 tw/s>10'; all keys: man twtrace",
+    )
     common = parser.add_argument_group("common")
     common.add_argument(
         "-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C"
@@ -467,6 +567,18 @@ def _number(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return int(text)
+
+
+def _speed(text: str) -> float:
+    from tracer.replay import MAX_SPEED  # noqa: PLC0415
+
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed <= MAX_SPEED:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0, {MAX_SPEED:g} at most")
+    return speed
 
 
 def _ring_mib(text: str) -> int:

@@ -18,11 +18,21 @@ def run(*, as_json: bool) -> ExitCode:
     """Examine and print; the status says whether twtrace can run here."""
     found = examine()
     if as_json:
-        sys.stdout.write(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode() + "\n")
+        sys.stdout.write(_json(found).decode() + "\n")
     else:
         sys.stdout.write(render(found))
     sys.stdout.flush()
     return _status(found)
+
+
+def as_dict() -> dict[str, object]:
+    """Examine; what `--json` prints."""
+    found: dict[str, object] = orjson.loads(_json(examine()))
+    return found
+
+
+def _json(found: Report) -> bytes:
+    return orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2)
 
 
 def _status(found: Report) -> ExitCode:

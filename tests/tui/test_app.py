@@ -18,7 +18,9 @@ from textual.pilot import Pilot
 from tests.tui.samples import CURL, DEADLINE_S, JAVA, ORDERS, TOTAL, UNKNOWN, FakeEngine, row, snapshot, until
 from tracer.model import Snapshot
 from tracer.text import width
-from tracer.tui.app import StatusLine, TwtraceApp, Who, WhoTable, run_app
+from tracer.tui.app import TwtraceApp, run_app
+from tracer.tui.widgets.status import StatusLine
+from tracer.tui.widgets.table import KeyedTable, Who
 
 Steps = Callable[["Screen"], Awaitable[None]]
 
@@ -26,15 +28,15 @@ Steps = Callable[["Screen"], Awaitable[None]]
 class Screen:
     """What a test sees and does."""
 
-    def __init__(self, app: TwtraceApp, pilot: Pilot[None]) -> None:
+    def __init__(self, app: TwtraceApp, pilot: Pilot[str]) -> None:
         self.app = app
         self.press = pilot.press
-        self.who = app.query_one(Who)
+        self.who = app.screen.query_one(Who)
 
     @property
     def status(self) -> str:
         """The top line."""
-        return str(self.app.query_one(StatusLine).render())
+        return str(self.app.screen.query_one(StatusLine).render())
 
     @property
     def title(self) -> str:
@@ -45,9 +47,10 @@ class Screen:
     def lines(self) -> list[str]:
         """Both tables as they stand on the screen."""
         return [
-            table.render_line(y).text
+            line
             for table in (self.who.processes, self.who.sums)
             for y in range(table.size.height)
+            if (line := table.render_line(y).text).strip()
         ]
 
     @property
@@ -58,10 +61,16 @@ class Screen:
     async def show(self, shown: Snapshot) -> None:
         """Publish `shown` and wait until it is in view."""
         self.app.publish(shown)
-        await until(lambda: self.app.query_one(StatusLine).snapshot is shown)
+        await until(lambda: shown_now(self.app) is shown)
 
 
-def keys(table: WhoTable) -> list[str]:
+def shown_now(app: TwtraceApp) -> Snapshot | None:
+    """What the screen on top shows."""
+    scene = app.screen.query_one(StatusLine).scene
+    return scene.snapshot if scene else None
+
+
+def keys(table: KeyedTable) -> list[str]:
     """The keys of a table, from the top."""
     return [one.key.value or "" for one in table.ordered_rows]
 
@@ -97,7 +106,7 @@ def test_all_is_drawn_and_the_sums_are_last() -> None:
         assert (
             screen.status == "twtrace  web-14  Linux 6.8  hooks:timer  ● LIVE 00:12:44  filter: none  lost 0"
         )
-        assert screen.title == "WHO by process · sort TW NOW ▼ · 3 of 3 processes"
+        assert screen.title == "1 WHO by process · sort TW NOW ▼ · 3 of 3"
 
     drive(steps)
 
@@ -115,7 +124,7 @@ def test_columns_by_width(size: tuple[int, int], columns: int) -> None:
 def test_columns_follow_a_resize() -> None:
     async def steps(screen: Screen) -> None:
         await screen.press("down")
-        screen.app.query_one(Who).styles.width = 50
+        screen.who.styles.width = 50
         await until(lambda: len(screen.who.processes.columns) == 4)
         assert screen.who.processes.cursor_key == CURL.key
 
@@ -125,11 +134,11 @@ def test_columns_follow_a_resize() -> None:
 def test_s_sorts_by_the_next_column_and_shift_s_turns_it_round() -> None:
     async def steps(screen: Screen) -> None:
         await screen.press("s")
-        assert screen.title == "WHO by process · sort HELD ▼ · 3 of 3 processes"
+        assert screen.title == "1 WHO by process · sort HELD ▼ · 3 of 3"
         assert screen.order == [JAVA.key, ORDERS.key, CURL.key]
         await until(lambda: "▼HELD" in screen.lines[0])
         await screen.press("S")
-        assert screen.title == "WHO by process · sort HELD ▲ · 3 of 3 processes"
+        assert screen.title == "1 WHO by process · sort HELD ▲ · 3 of 3"
         assert screen.order == [ORDERS.key, CURL.key, JAVA.key]
         await until(lambda: "▲HELD" in screen.lines[0])
         assert keys(screen.who.sums) == [UNKNOWN.key, TOTAL.key]
@@ -185,13 +194,13 @@ def test_scrolled_view_stays_when_rows_come_and_go() -> None:
 def test_unchanged_cells_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(screen: Screen) -> None:
         touched: list[tuple[str, str]] = []
-        update_cell = WhoTable.update_cell
+        update_cell = KeyedTable.update_cell
 
-        def note(self: WhoTable, key: str, column: str, value: object) -> None:
+        def note(self: KeyedTable, key: str, column: str, value: object) -> None:
             touched.append((key, column))
             update_cell(self, key, column, value)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(WhoTable, "update_cell", note)
+        monkeypatch.setattr(KeyedTable, "update_cell", note)
         await screen.show(snapshot(ORDERS, CURL._replace(time_wait_now=79), JAVA))
         assert touched == [(CURL.key, "time_wait_now")]
         assert "      79 " in screen.lines[2]
@@ -202,7 +211,7 @@ def test_unchanged_cells_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 def test_space_freezes_the_view_and_resumes_with_the_newest() -> None:
     async def steps(screen: Screen) -> None:
         await screen.press("space")
-        assert "⏸ PAUSED 00:12:44" in screen.status
+        assert "⏸ PAUSED at 00:12:44" in screen.status
         frozen = screen.status, screen.lines
         for second in range(765, 770):
             screen.app.publish(snapshot(ORDERS._replace(time_wait_now=second), elapsed_us=second * 1_000_000))
@@ -236,7 +245,7 @@ def test_footer_names_the_keys() -> None:
         shown = {
             binding.binding.key for binding in screen.app.active_bindings.values() if binding.binding.show
         }
-        assert shown == {"s", "S", "space", "q"}
+        assert shown == {"enter", "slash", "s", "a", "z", "space", "f", "question_mark", "q"}
 
     drive(steps)
 
@@ -244,7 +253,7 @@ def test_footer_names_the_keys() -> None:
 def test_snapshots_in_a_burst_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(screen: Screen) -> None:
         seen: list[int] = []
-        monkeypatch.setattr(Who, "show", lambda _, shown: seen.append(shown.lost))
+        monkeypatch.setattr(Who, "show", lambda _, scene: seen.append(scene.snapshot.lost))
         for lost in range(1, 51):
             screen.app.publish(snapshot(lost=lost))
         await until(lambda: bool(seen))
@@ -270,7 +279,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("size", [(80, 30), (200, 30)])
+@pytest.mark.parametrize("size", [(80, 45), (200, 50)])
 def test_hostile_names_are_text_and_columns_stay_aligned(size: tuple[int, int]) -> None:
     async def steps(screen: Screen) -> None:
         rows = [

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.tui.samples import CURL, JAVA, ORDERS, TOTAL, UNKNOWN, row, snapshot
+from tests.tui.samples import CURL, JAVA, ORDERS, TOTAL, UNKNOWN, row, scene, snapshot
 from tracer.model import Row, Snapshot
 from tracer.text import width
 from tracer.tui import viewmodel
 from tracer.tui.cells import Severity
-from tracer.tui.viewmodel import Line, Sort, View
+from tracer.tui.scene import Sort
+from tracer.tui.viewmodel import Line, View
 
 NARROW, MIDDLE, WIDE = 77, 117, 197
 """What terminals of 80, 120 and 200 columns leave for cells."""
@@ -20,6 +21,11 @@ NARROW, MIDDLE, WIDE = 77, 117, 197
 def text(line: Line) -> str:
     """The line as it is drawn."""
     return "".join(cell.text for cell in line.cells)
+
+
+def who(shown: Snapshot, sort: Sort, columns: int) -> View:
+    """The table of a snapshot's rows."""
+    return viewmodel.view(scene(shown, sort=sort), shown.rows, columns)
 
 
 def drawn(view: View) -> list[str]:
@@ -34,11 +40,11 @@ def labels(view: View) -> list[str]:
 
 def header(shown: Snapshot, columns: int, *, paused: bool = False) -> str:
     """The top line as it is drawn."""
-    return "".join(cell.text for cell in viewmodel.header(shown, paused, columns))
+    return "".join(cell.text for cell in viewmodel.header(scene(shown, paused=paused), columns))
 
 
 def test_narrow() -> None:
-    assert drawn(viewmodel.view(snapshot(), Sort(), NARROW)) == [
+    assert drawn(who(snapshot(), Sort(), NARROW)) == [
         " PROCESS                ROLE CLOSE/s    TW/s ▼TW NOW TW, 2 min     HELD FIRST",
         " ● orders-api[4711]     cli    415.0   412.0  24,720 ▁▂▃▃▄▅▆▇██       0   99%",
         " ◐ curl ×412            cli      1.3     1.3      78         ▁        0  100%",
@@ -49,7 +55,7 @@ def test_narrow() -> None:
 
 
 def test_middle_adds_resets_lifetime_and_peer() -> None:
-    lines = drawn(viewmodel.view(snapshot(), Sort(), MIDDLE))
+    lines = drawn(who(snapshot(), Sort(), MIDDLE))
     assert [line[77 + 4 :] for line in lines] == [
         "  RST LIFE p50 TOP PEER             ",
         "   0%   9.1 ms 10.2.0.9:5432        ",
@@ -61,7 +67,7 @@ def test_middle_adds_resets_lifetime_and_peer() -> None:
 
 
 def test_wide_adds_the_cgroup() -> None:
-    heading, first, *_ = drawn(viewmodel.view(snapshot(), Sort(), WIDE))
+    heading, first, *_ = drawn(who(snapshot(), Sort(), WIDE))
     assert heading[-50:].split() == ["HOW", "IT", "ENDS", "CGROUP"]
     assert first[-50:].split("  ")[0].strip() == "closes first"
     assert first[-32:].strip() == "/system.slice/orders.service"
@@ -69,7 +75,7 @@ def test_wide_adds_the_cgroup() -> None:
 
 @pytest.mark.parametrize("columns", [0, 1, 22, 23, 31, 60, NARROW, 100, MIDDLE, 160, WIDE, 400])
 def test_lines_are_equally_wide_and_fit(columns: int) -> None:
-    widths = set(map(width, drawn(viewmodel.view(snapshot(), Sort(), columns))))
+    widths = set(map(width, drawn(who(snapshot(), Sort(), columns))))
     assert len(widths) == 1
     assert widths.pop() <= max(columns, 23)
 
@@ -85,8 +91,8 @@ def test_columns_come_in_by_importance() -> None:
 
 def test_title_names_order_and_share() -> None:
     many = snapshot(*(row(f"worker[{pid}]", time_wait_now=pid) for pid in range(5000)))
-    view = viewmodel.view(many, Sort(), NARROW)
-    assert view.title == "WHO by process · sort TW NOW ▼ · 200 of 5,000 processes"
+    view = who(many, Sort(), NARROW)
+    assert view.title == "WHO by process · sort TW NOW ▼ · 200 of 5,000"
     assert len(view.processes) == viewmodel.MAX_ROWS
     assert view.processes[0].key == "worker[4999]"
     assert [line.key for line in view.sums] == ["unknown", "all"]
@@ -105,7 +111,7 @@ def test_title_names_order_and_share() -> None:
     ],
 )
 def test_order_with_the_missing_last_both_ways(sort: Sort, order: list[Row]) -> None:
-    view = viewmodel.view(snapshot(), sort, MIDDLE)
+    view = who(snapshot(), sort, MIDDLE)
     assert labels(view) == [row.key for row in order]
     assert [line.key for line in view.sums] == [UNKNOWN.key, TOTAL.key]
 
@@ -113,7 +119,7 @@ def test_order_with_the_missing_last_both_ways(sort: Sort, order: list[Row]) -> 
 def test_next_sort_goes_through_the_shown_columns_and_round() -> None:
     sort, seen = Sort(), []
     for _ in range(7):
-        sort = viewmodel.next_sort(sort, NARROW)
+        sort = viewmodel.next_sort(scene(snapshot(), sort=sort), NARROW)
         seen.append(f"{sort.column}{sort.marker}")
     assert seen == [
         "held▼",
@@ -124,14 +130,14 @@ def test_next_sort_goes_through_the_shown_columns_and_round() -> None:
         "time_wait_rate▼",
         "time_wait_now▼",
     ]
-    assert viewmodel.next_sort(Sort("cgroup"), NARROW).column == "process"
+    assert viewmodel.next_sort(scene(snapshot(), sort=Sort("cgroup")), NARROW).column == "process"
 
 
 def test_marker_does_not_move_titles() -> None:
-    plain = drawn(viewmodel.view(snapshot(), Sort("cgroup"), NARROW))[0]
+    plain = drawn(who(snapshot(), Sort("cgroup"), NARROW))[0]
     for key in ("process", "role", "close_rate", "held", "first"):
         for descending, marker in ((True, "▼"), (False, "▲")):
-            marked = drawn(viewmodel.view(snapshot(), Sort(key, descending), NARROW))[0]
+            marked = drawn(who(snapshot(), Sort(key, descending), NARROW))[0]
             assert marked.count(marker) == 1
             assert marked.replace(marker, " ") == plain
 
@@ -166,13 +172,13 @@ def test_sparkline(history: tuple[int, ...], columns: int, expected: str) -> Non
     ],
 )
 def test_figures_are_shortened_not_cut(figure: float, expected: str) -> None:
-    view = viewmodel.view(snapshot(row("a", close_rate=figure)), Sort(), NARROW)
+    view = who(snapshot(row("a", close_rate=figure)), Sort(), NARROW)
     assert view.processes[0].cells[2].text.strip() == expected
 
 
 def test_held_marks_close_wait_in_words_and_weight() -> None:
     rows = (row("leak", held_close_wait=123_456), row("half", held_fin_wait2=3), row("none"))
-    cells = [line.cells[6] for line in viewmodel.view(snapshot(*rows), Sort(), NARROW).processes]
+    cells = [line.cells[6] for line in who(snapshot(*rows), Sort(), NARROW).processes]
     assert [cell.text.strip() for cell in cells] == ["▲123k", "3", "0"]
     assert [cell.severity for cell in cells] == [Severity.WARN, Severity.PLAIN, Severity.FAINT]
 
@@ -193,7 +199,7 @@ def test_held_marks_close_wait_in_words_and_weight() -> None:
     ],
 )
 def test_hostile_and_long_labels(label: str, expected: str) -> None:
-    cell = viewmodel.view(snapshot(row(label)), Sort(), NARROW).processes[0].cells[0]
+    cell = who(snapshot(row(label)), Sort(), NARROW).processes[0].cells[0]
     assert cell.text == expected
     assert width(cell.text) == 23
 
@@ -204,7 +210,7 @@ def test_peers_keep_their_port_and_cgroups_their_end() -> None:
         top_peer="[2001:db8:85a3:1111:2222:8a2e:370:7334]:9100",
         cgroup="/kubepods.slice/kubepods-burstable.slice/pod\x1b0aa2/cri-9f3b0a.scope",
     )
-    cells = viewmodel.view(snapshot(one), Sort(), WIDE).processes[0].cells
+    cells = who(snapshot(one), Sort(), WIDE).processes[0].cells
     assert cells[-3].text == " [2001:db8:85a3:1111:2222…:9100"
     assert cells[-1].text == " …ce/pod\\x1b0aa2/cri-9f3b0a.scope"
 
@@ -217,9 +223,9 @@ def test_header() -> None:
 
 def test_header_paused_filtered_and_lossy() -> None:
     shown = snapshot(filters="family=4", lost=1234, elapsed_us=360_000_000_000)
-    left = "twtrace  web-14  Linux 6.8  hooks:timer  ⏸ PAUSED 100:00:00  filter: family=4"
+    left = "twtrace  web-14  Linux 6.8  hooks:timer  ⏸ PAUSED at 100:00:00  filter: family=4"
     assert header(shown, 118, paused=True) == f"{left:<104}  ▲ lost 1,234"
-    assert viewmodel.header(shown, True, 118)[-1].severity is Severity.WARN
+    assert viewmodel.header(scene(shown, paused=True), 118)[-1].severity is Severity.WARN
 
 
 @pytest.mark.parametrize("columns", [70, 78, 118])

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tracer"
 
 PURE = {
-    *("account", "advice", "aggregate", "claims", "duration", "errors", "filters", "flows", "habit"),
-    *("lifetime", "model", "portmodel", "ports", "reader", "record", "report", "series", "settings"),
-    *("table", "text", "verdict", "whatif"),
+    *("account", "advice", "aggregate", "claims", "cli", "duration", "errors", "filters", "flows", "habit"),
+    *("lifetime", "model", "portmodel", "ports", "reader", "record", "replay", "report", "series"),
+    *("settings", "table", "text", "verdict", "whatif"),
 }
-"""Modules that need neither kernel nor terminal: replay will run on them alone."""
+"""Modules that need neither kernel nor terminal: report and replay run on them alone."""
 
 
 def imports(path: Path) -> set[str]:
@@ -48,7 +48,9 @@ def test_only_kernel_imports_bcc() -> None:
 
 
 def test_only_tui_imports_textual() -> None:
-    assert importers_of("textual") == {"tui/app.py"}
+    importers = importers_of("textual")
+    assert importers
+    assert {name for name in importers if not name.startswith("tui/")} == set()
 
 
 def test_nothing_in_kernel_looks_back_at_its_users() -> None:
@@ -61,17 +63,29 @@ def test_nothing_in_kernel_looks_back_at_its_users() -> None:
 
 @pytest.mark.parametrize("name", sorted(PURE))
 def test_pure_modules_load_without_kernel_and_terminal(name: str) -> None:
-    """In a process of its own, so that what others imported does not count."""
+    assert not loaded_by(f"import tracer.{name}", "bcc", "textual", "tracer.kernel", "tracer.tui")
+
+
+@pytest.mark.parametrize("command", ["report", "replay"])
+def test_what_reads_a_trace_loads_nothing_of_the_kernel(command: str) -> None:
+    run = f"from tracer.cli import main\nassert main([{command!r}, 'examples/demo.ndjson']) == 0"
+    assert not loaded_by(run, "bcc", "textual", "tracer.kernel", "tracer.live", "tracer.tui")
+
+
+def test_nor_does_the_screen() -> None:
+    assert not loaded_by("import tracer.tui.app", "bcc", "tracer.kernel", "tracer.live")
+
+
+def loaded_by(statements: str, *names: str) -> str:
+    """Which of the modules that begin so they load: in a process of its own, where no others have yet."""
     script = (
-        f"import sys, tracer.{name}\n"
-        "others = ('bcc', 'textual', 'tracer.kernel', 'tracer.tui')\n"
-        "bad = {module for module in sys.modules if module.startswith(others)}\n"
-        "sys.exit(repr(bad) if bad else 0)"
+        f"import sys\n{statements}\nsys.stderr.write(repr([m for m in sys.modules if m.startswith({names})]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return "" if done.stderr == "[]" else done.stderr
 
 
 def test_no_kernel_header_in_bpf() -> None:

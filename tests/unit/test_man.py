@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import inspect
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 
 from tracer import cli
 from tracer.errors import ExitCode
+from tracer.expression import ALIASES, KEYS, parse
+from tracer.filters import Filters
 from tracer.habit import habit
 from tracer.kernel import decode
 from tracer.model import CONNECTION_EVENTS, Counters, End, Lost, Start
@@ -29,10 +33,20 @@ def parts(text: str, macro: str) -> dict[str, str]:
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
+_ESCAPES = {
+    r"\(en": "–",
+    r"\(mu": "×",
+    r"\(aq": "'",
+    r"\(dq": '"',
+    r"\-": "-",
+    r"\&": "",
+}
+
+
 def plain(text: str) -> str:
     r"""Escapes as the characters they stand for."""
     text = re.sub(r"\\\[u([0-9A-F]{4})\]", lambda found: chr(int(found[1], 16)), text)
-    for escape, char in ((r"\(en", "–"), (r"\(mu", "×"), (r"\-", "-"), (r"\&", "")):
+    for escape, char in _ESCAPES.items():
         text = text.replace(escape, char)
     return text
 
@@ -102,13 +116,35 @@ def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_examples_parse(monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = re.findall(r"^(?:\.Dl )?sudo twtrace\b([^|>\n]*)", plain(SECTIONS["EXAMPLES"]), re.MULTILINE)
+    examples = re.findall(
+        r"^(?:\.Dl )?(?:sudo )?twtrace\b([^|>\n]*)", plain(SECTIONS["EXAMPLES"]), re.MULTILINE
+    )
     assert len(examples) > 5
     for example in examples:
         own, *_ = f"{example} ".split(" -- ")
-        words = own.split()
+        words = shlex.split(own)
         command = words.pop(0) if words and words[0] in cli._COMMANDS else "live"
         parser_of(command, monkeypatch).parse_args(words)
+
+
+def test_keys_of_filters() -> None:
+    heads = re.findall(r"^\.It Cm (.+)", SECTIONS["FILTER EXPRESSIONS"], re.MULTILINE)
+    names = {name: [alias for alias, key in ALIASES.items() if key == name] for name, _ in KEYS}
+    assert heads == [" , ".join((name, *aliases)) for name, aliases in names.items()]
+
+
+def test_forms_of_filters_parse() -> None:
+    forms = re.findall(r"^\.It Li (.+)", plain(SECTIONS["FILTER EXPRESSIONS"]), re.MULTILINE)
+    assert len(forms) == 8
+    for form in forms:
+        assert parse(form).text == form
+
+
+def test_filters_of_a_trace() -> None:
+    fields = {item.name for item in dataclasses.fields(Filters) if item.init} - {"expression"} | {"filter"}
+    described = re.search(r"^The filters given:\n\.Li (.+) \.$", LINES["start"], re.MULTILINE)
+    assert described
+    assert set(described[1].split(" , ")) == fields
 
 
 def test_exit_statuses() -> None:

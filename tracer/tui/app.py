@@ -1,231 +1,97 @@
-"""The screen: thin widgets over `viewmodel`, fed by an engine that runs in a thread of its own."""
+"""The app: what is known now, what the user wants to see of it, and a method for each key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from threading import Thread
-from typing import ClassVar, Protocol
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
-from rich.text import Text
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.message import Message
-from textual.reactive import reactive
-from textual.widget import Widget
-from textual.widgets import DataTable, Footer
+from textual.screen import Screen
 
-from tracer.model import Snapshot
-from tracer.tui import viewmodel
-from tracer.tui.cells import Cell, Severity
-from tracer.tui.viewmodel import Heading, Line, Sort
+from tracer import export
+from tracer.errors import TwtraceError, UsageError
+from tracer.expression import EVERYTHING, Expression, parse
+from tracer.model import GROUPINGS, Row, Snapshot
+from tracer.narrow import with_rows, without_others
+from tracer.record import create
+from tracer.replay import MAX_SPEED, Controls
+from tracer.tui import fixes, viewmodel
+from tracer.tui.engine import Engine, EngineThread, Recorder
+from tracer.tui.keys import KEYS
+from tracer.tui.moment import parse_moment
+from tracer.tui.names import Names
+from tracer.tui.scene import Scene, Sort
+from tracer.tui.screens.detail import Detail
+from tracer.tui.screens.overview import Overview
+from tracer.tui.screens.pages import doctor_page, fix_page, help_page
+from tracer.tui.screens.prompt import Choice, Prompt
+from tracer.tui.screens.ready import Ready
+from tracer.tui.widgets.status import StatusLine
+from tracer.verdict import Finding, judge
 
-_STYLES = {
-    Severity.PLAIN: "",
-    Severity.FAINT: "dim",
-    Severity.STRONG: "bold",
-    Severity.WARN: "bold bright_yellow",
-}
+Doctor = Callable[[], dict[str, object]]
+"""What this kernel and user allow, as `twtrace doctor --json` has it; takes seconds."""
 
-
-class Engine(Protocol):
-    """Where snapshots come from: a live trace, a replay, a test."""
-
-    def run(self, publish: Callable[[Snapshot], None]) -> None:
-        """Publish snapshots, as often as wanted, until `stop()` or the engine's own end.
-
-        Called once, in a thread of its own. `publish` returns at once and never fails.
-        """
-
-    def stop(self) -> None:
-        """Have `run()` return soon.
-
-        Called from another thread, perhaps more than once, perhaps before or after `run()`.
-        """
-
-
-class EngineThread(Thread):
-    """Runs an engine and keeps what it failed with."""
-
-    def __init__(
-        self, engine: Engine, publish: Callable[[Snapshot], None], ended: Callable[[], None]
-    ) -> None:
-        super().__init__(name="engine", daemon=True)
-        self._engine = engine
-        self._publish = publish
-        self._ended = ended
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the engine to its end; then say so."""
-        try:
-            self._engine.run(self._publish)
-        except BaseException as failure:  # noqa: BLE001  finish() raises it, where someone can act on it
-            self.failure = failure
-        finally:
-            self._ended()
-
-    def stop(self) -> None:
-        """Have the engine end soon."""
-        self._engine.stop()
-
-    def finish(self) -> None:
-        """End the engine, wait for that, and raise what it failed with."""
-        self.stop()
-        if self.is_alive():
-            self.join()
-        if self.failure:
-            raise self.failure
+_SHORTEST_S, _LONGEST_S = 0.125, 16.0
+_MAX_KEPT = 240
+"""Snapshots that `[` goes back to, ..."""
+_MAX_KEPT_ROWS = 40_000
+"""... unless they are large: then as many as have so many rows."""
+_GARBAGE = 50_000
+"""New objects after which the collector looks for cycles."""
+_HUNDRED_KB = 100_000
+_TWICE_S = 2.0
+"""Within which a key that destroys is to be pressed again."""
 
 
-def _text(cells: tuple[Cell, ...]) -> Text:
-    """Cells as one line of text in which nothing is markup."""
-    return Text.assemble(*((cell.text, _STYLES[cell.severity]) for cell in cells), no_wrap=True, end="")
+class Taken(NamedTuple):
+    """A snapshot and its verdict, made in the engine's thread."""
+
+    snapshot: Snapshot
+    findings: tuple[Finding, ...]
 
 
-class StatusLine(Widget):
-    """The top line."""
-
-    snapshot: reactive[Snapshot | None] = reactive(None)
-    paused: reactive[bool] = reactive(False)
-
-    def render(self) -> Text:
-        """Draw the line for the snapshot in view."""
-        if self.snapshot is None:
-            return Text("twtrace  starting …")
-        return _text(viewmodel.header(self.snapshot, self.paused, self.content_size.width))
-
-
-class WhoTable(DataTable[Text]):
-    """Lines under headings, redrawn with as little work as the change allows."""
-
-    def __init__(self, *, sums: bool = False) -> None:
-        super().__init__(cursor_type="row", cell_padding=0, show_header=not sums, show_cursor=not sums)
-        self.can_focus = not sums
-        self._headings: tuple[Heading, ...] = ()
-        self._lines: dict[str, Line] = {}
-        self._cursor_left_at = 0
-        self._cursor_chosen = False
-
-    def show(self, headings: tuple[Heading, ...], lines: tuple[Line, ...]) -> None:
-        """Draw `lines`.
-
-        The cursor stays on its line wherever that goes, or at its height if that is gone.
-        Until the user has moved it, it stays at the top: nobody wants to sink with the first line.
-        """
-        row, key = self.cursor_row, self.cursor_key
-        self._cursor_chosen = self._cursor_chosen or row != self._cursor_left_at
-        old, self._lines = self._lines, {line.key: line for line in lines}
-        with self.app.batch_update():
-            if headings != self._headings or old.keys() != self._lines.keys():
-                self._refill(headings)
-            else:
-                self._update(old)
-            if self._cursor_chosen and key in self._lines:
-                row = self.get_row_index(key)
-            if row != self.cursor_row:
-                self.move_cursor(row=row)
-        self._cursor_left_at = self.cursor_row
-
-    @property
-    def cursor_key(self) -> str:
-        """The key of the line under the cursor; empty without lines."""
-        if not self.row_count:
-            return ""
-        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value or ""
-
-    def _refill(self, headings: tuple[Heading, ...]) -> None:
-        top = self.scroll_y
-        self.clear(columns=headings != self._headings)
-        if headings != self._headings:
-            self._headings = headings
-            for heading in headings:
-                self.add_column(Text(heading.text), width=len(heading.text), key=heading.key)
-        for line in self._lines.values():
-            self.add_row(*(_text((cell,)) for cell in line.cells), key=line.key)
-        self.styles.max_height = self.row_count + self.show_header
-        self.scroll_to(y=top, animate=False, immediate=True)
-
-    def _update(self, old: dict[str, Line]) -> None:
-        for key, line in self._lines.items():
-            for heading, before, cell in zip(self._headings, old[key].cells, line.cells, strict=True):
-                if cell != before:
-                    self.update_cell(key, heading.key, _text((cell,)))
-        if list(old) != list(self._lines):
-            self._reorder()
-
-    def _reorder(self) -> None:
-        """Sort by the place of each line; DataTable hands a sort key the cells only, so they name it."""
-        first = self._headings[0].key
-        places = {id(self.get_cell(key, first)): place for place, key in enumerate(self._lines)}
-        self.sort(first, key=lambda cell: places[id(cell)])
-
-
-class Who(Vertical):
-    """WHO: the processes, and below them, always in sight, unknown and sum."""
+class Kept:
+    """The last snapshots of a live run, in bounded memory."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._snapshot: Snapshot | None = None
-        self._sort = Sort()
-        self.processes = WhoTable()
-        self.sums = WhoTable(sums=True)
+        self._taken: deque[Taken] = deque()
+        self._rows = 0
 
-    def compose(self) -> ComposeResult:
-        """Both tables."""
-        yield self.processes
-        yield self.sums
+    def add(self, taken: Taken) -> None:
+        """Keep one more."""
+        self._taken.append(taken)
+        self._rows += len(taken.snapshot.rows)
+        while len(self._taken) > _MAX_KEPT or (self._rows > _MAX_KEPT_ROWS and len(self._taken) > 1):
+            self._rows -= len(self._taken.popleft().snapshot.rows)
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Draw `snapshot`."""
-        self._snapshot = snapshot
-        self._draw()
+    def beside(self, at_us: int, way: int) -> Taken | None:
+        """The next one before (way -1) or after (1) a moment."""
+        taken = reversed(self._taken) if way < 0 else iter(self._taken)
+        return next((one for one in taken if (one.snapshot.ts_us - at_us) * way > 0), None)
 
-    def next_sort(self) -> None:
-        """Sort by the next column."""
-        self._sort = viewmodel.next_sort(self._sort, self._columns)
-        self._draw()
-
-    def reverse_sort(self) -> None:
-        """Sort the other way round."""
-        self._sort = self._sort.reversed()
-        self._draw()
-
-    def on_resize(self) -> None:
-        """Choose the columns anew."""
-        self._draw()
-
-    @property
-    def _columns(self) -> int:
-        """Terminal columns for cells; one is kept for the scroll bar, needed or not."""
-        return self.content_size.width - 1
-
-    def _draw(self) -> None:
-        if self._snapshot is None:
-            return
-        view = viewmodel.view(self._snapshot, self._sort, self._columns)
-        self.border_title = view.title
-        self.processes.show(view.headings, view.processes)
-        self.sums.show(view.headings, view.sums)
+    def nearest(self, at_us: int) -> Taken | None:
+        """The one nearest to a moment."""
+        return min(self._taken, key=lambda one: abs(one.snapshot.ts_us - at_us), default=None)
 
 
-class TwtraceApp(App[None]):
-    """The whole screen."""
+class TwtraceApp(App[str]):
+    """The whole screen; ends with the text it showed last, if that is to stay."""
 
-    ENABLE_COMMAND_PALETTE = False
+    TITLE = "twtrace"
+    COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "next_sort", "Sort"),
-        Binding("S", "reverse_sort", "Reverse"),
-        Binding("space", "pause", "Pause/resume"),
-        Binding("q,ctrl+c", "quit", "Quit", key_display="q"),
+        Binding(key.key, key.action, key.label, show=key.footer, key_display=key.shown) for key in KEYS
     ]
-    CSS = """
-    StatusLine { height: 1; padding: 0 1; background: $panel; }
-    Who { border: solid $primary; border-title-color: $foreground; }
-    WhoTable { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
-    """
 
     class Arrived(Message):
         """There is a newer snapshot."""
@@ -233,26 +99,47 @@ class TwtraceApp(App[None]):
     class Ended(Message):
         """The engine has ended."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, *, always: Expression = EVERYTHING, doctor: Doctor | None = None
+    ) -> None:
+        """`always` holds for the rows, whatever filter the user gives."""
         super().__init__()
+        self.source = engine
         self.engine = EngineThread(engine, self.publish, lambda: self._tell(self.Ended()))
-        self._newest: Snapshot | None = None
-        self._status = StatusLine()
-        self._who = Who()
+        self._doctor = doctor
+        self.examined: dict[str, object] | None = None
+        self._newest: Taken | None = None
+        self._known: Taken | None = None
+        self._shown: Taken | None = None
+        self._kept = Kept()
+        self._paused = False
+        self._always = always
+        self._expression = EVERYTHING
+        self._typed: list[str] = []
+        self._sort = Sort()
+        self._by = GROUPINGS[0]
+        self._wide = False
+        self._hidden: frozenset[str] = frozenset()
+        self._named = False
+        self._names = Names()
+        self._yanked = 0
+        self._pressed: tuple[str, float] = ("", 0.0)
+        self._told_failure: TwtraceError | None = None
 
-    def compose(self) -> ComposeResult:
-        """Top line, table, keys."""
-        yield self._status
-        yield self._who
-        yield Footer()
+    # Drawing
+
+    def get_default_screen(self) -> Screen[None]:
+        """The overview."""
+        return Overview()
 
     def on_mount(self) -> None:
         """Start the engine: from now on there is someone to tell."""
+        self.theme_changed_signal.subscribe(self, lambda _theme: self.draw())
         self.engine.start()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand over the newest snapshot; from any thread, as often as wanted."""
-        self._newest = snapshot
+        self._newest = Taken(with_rows(snapshot, self._always), judge(snapshot))
         self._tell(self.Arrived())
 
     def _tell(self, message: Message) -> None:
@@ -260,45 +147,469 @@ class TwtraceApp(App[None]):
             self.post_message(message)
 
     @on(Arrived)
-    def _show_newest(self) -> None:
-        newest = self._newest  # several messages may have come for it: all but the first find it shown
-        if newest is None or self._status.paused or newest is self._status.snapshot:
+    def _arrived(self) -> None:
+        newest = self._newest  # several messages may have come for it: all but the first find it known
+        if newest is None or newest is self._known:
             return
-        self._status.snapshot = newest
-        self._who.show(newest)
+        self._known = newest
+        if self.controls is None:
+            self._kept.add(newest)
+        self._tell_failed_recording()
+        if not self._paused or self._shown is None:
+            self._shown = newest
+        self.draw()
+
+    @property
+    def scene(self) -> Scene | None:
+        """What is drawn; None before the first snapshot."""
+        shown, newest = self._shown, self._newest
+        if shown is None or newest is None:
+            return None
+        return Scene(
+            snapshot=shown.snapshot,
+            shown=without_others(shown.snapshot, self._expression),
+            findings=shown.findings,
+            newest_us=newest.snapshot.ts_us,
+            expression=self._expression,
+            sort=self._sort,
+            paused=self._paused,
+            playhead=self.source.playhead,
+            recording=self._recording_text(),
+            names=self._known_names(shown.snapshot),
+            wide=self._wide,
+            hidden=self._hidden,
+        )
+
+    def draw(self) -> None:
+        """Have the screen on top show the scene."""
+        self.refresh_bindings()
+        scene = self.scene
+        for screen in reversed(self.screen_stack):
+            if show := getattr(screen, "show", None):
+                if scene and screen.query(StatusLine):  # it has its widgets, still or already
+                    show(scene)
+                return
+
+    @on(Ready)
+    def _draw_screen(self) -> None:
+        self.draw()
 
     @on(Ended)
     def _leave(self) -> None:
         self.exit()
 
-    def action_next_sort(self) -> None:
-        """Sort by the next column."""
-        self._who.next_sort()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Is it one of the keys of the screen on top?"""
+        keys = [key for key in KEYS if key.name == action]
+        if not keys:
+            return True
+        if isinstance(self.screen, Prompt | Choice):
+            return False
+        if (
+            action == "out"
+            and len(self.screen_stack) == 1
+            and not self._expression
+            and not self.screen.maximized
+        ):
+            return False
+        here = getattr(self.screen, "name_of_keys", "")
+        replay = self.controls is not None
+        return any(here in key.screens and key.means(replay=replay) for key in keys)
 
-    def action_reverse_sort(self) -> None:
-        """Sort the other way round."""
-        self._who.reverse_sort()
+    @property
+    def controls(self) -> Controls | None:
+        """Those of time, if the engine is a replay."""
+        return self.source if isinstance(self.source, Controls) else None
+
+    # Where to
+
+    def action_panel(self, number: int) -> None:
+        """Give a panel the keys."""
+        if focus := getattr(self.screen, "focus_panel", None):
+            focus(number)
+
+    def action_enter(self) -> None:
+        """Into what is under the cursor."""
+        scene, screen = self.scene, self.screen
+        if scene is None:
+            return
+        if isinstance(screen, Detail) and (page := screen.inner(scene)):
+            self._go(page)
+        elif isinstance(screen, Overview) and (row := scene.row(screen.selected())):
+            if scene.snapshot.by == "process":
+                self._go(Detail(row.key))
+            else:
+                self._narrow_to(scene.snapshot.by, row)
+
+    def action_out(self) -> None:
+        """Out again: of a zoomed panel, of the screen, of the filter."""
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        elif len(self.screen_stack) > 1:
+            self.pop_screen()
+        elif self._expression:
+            self._set_filter("")
+
+    def action_zoom(self) -> None:
+        """One panel on the whole screen, or back."""
+        screen = self.screen
+        if screen.maximized is not None:
+            screen.minimize()
+        elif isinstance(screen, Overview | Detail) and (panel := screen.focused_panel()):
+            screen.maximize(panel)
+
+    def action_fix(self) -> None:
+        """What to change, for the selection first."""
+        self._go(fix_page(self.selected_row()))
+
+    def action_doctor(self) -> None:
+        """What this kernel and user allow."""
+        self._go(doctor_page(self))
+        if self._doctor and self.examined is None:
+            self.run_worker(self._examine, thread=True, exclusive=True)
+
+    def action_help(self) -> None:
+        """The keys of this screen, and the filter's grammar."""
+        self._go(
+            help_page(getattr(self.screen, "name_of_keys", "overview"), replay=self.controls is not None)
+        )
+
+    def _go(self, screen: Screen[None]) -> None:
+        self.push_screen(screen)
+
+    def _examine(self) -> None:
+        if self._doctor:
+            self.examined = self._doctor()
+            self._tell(Ready())
+
+    def selected_row(self) -> str | None:
+        """The key of the row that this is about."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, Detail):
+                return screen.row_key
+            if isinstance(screen, Overview):
+                return screen.selected()
+        return None
+
+    # What of it
+
+    def action_sort(self) -> None:
+        """By the next column."""
+        scene = self.scene
+        if scene and isinstance(self.screen, Overview):
+            self._sort = self.screen.who.next_sort(scene)
+            self.draw()
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._sort = self._sort.reversed()
+        self.draw()
+
+    def action_group(self) -> None:
+        """Rows by the next of process, command, cgroup, namespace, peer, port."""
+        self._group_by(GROUPINGS[(GROUPINGS.index(self._by) + 1) % len(GROUPINGS)])
+
+    def _group_by(self, by: str) -> None:
+        self._by = by
+        self.source.group_by(by)
+        if self._paused and self.controls is None:
+            self._shown = None  # the moment in view has no such rows: pause at the next one
+        if self._sort.column not in viewmodel.sortable():
+            self._sort = Sort()
+
+    def _narrow_to(self, by: str, row: Row) -> None:
+        """From a group to its processes."""
+        self._group_by(GROUPINGS[0])
+        self._set_filter(viewmodel.filter_for(by, row))
+
+    def action_filter(self) -> None:
+        """Ask for a filter; up recalls earlier ones."""
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self._set_filter(text)
+
+        hint = "proc:nginx dport:5432 tw/s>10 !cgroup:/lb/   empty: all   up: earlier ones   ? has the keys"
+        self.push_screen(Prompt("FILTER", hint, parse, self._expression.text, self._typed), take)
+
+    def action_invert(self) -> None:
+        """All that the filter hides, instead."""
+        if self._expression:
+            self._expression = self._expression.inverted()
+            self.draw()
+
+    def _set_filter(self, text: str) -> None:
+        self._expression = parse(text)
+        if text:
+            self._typed = [*(one for one in self._typed if one != text), text][-50:]
+        self.draw()
+
+    def action_wide(self) -> None:
+        """All columns, or those that fit."""
+        self._wide = not self._wide
+        self.draw()
+
+    def action_columns(self) -> None:
+        """Choose the columns of WHO."""
+
+        def take(chosen: frozenset[str] | None) -> None:
+            if chosen is not None:
+                self._hidden = frozenset(key for key, _ in viewmodel.choices()) - chosen
+                self.draw()
+
+        choices = viewmodel.choices()
+        chosen = frozenset(key for key, _ in choices) - self._hidden
+        self.push_screen(Choice("COLUMNS of WHO", choices, chosen), take)
+
+    def action_names(self) -> None:
+        """Names of addresses, or the addresses; asks the resolver only from now on."""
+        self._named = not self._named
+        self.notify("names are looked up (DNS)" if self._named else "addresses as they are", timeout=2)
+        self.draw()
+
+    def _known_names(self, snapshot: Snapshot) -> dict[str, str]:
+        if not self._named:
+            return {}
+        self._names.want(flow.remote for flow in snapshot.flows)
+        return self._names.known
+
+    # When
 
     def action_pause(self) -> None:
-        """Freeze the view, or show the newest snapshot again; the data never stops."""
-        self._status.paused = not self._status.paused
-        self._show_newest()
+        """Freeze the view, or time in a replay; live data never stops."""
+        playhead, controls = self.source.playhead, self.controls
+        if controls and playhead:
+            if playhead.playing:
+                controls.pause()
+            else:
+                controls.play()
+            self.draw()
+            return
+        self._paused = not self._paused
+        if not self._paused:
+            self._shown = self._newest
+        self.draw()
+
+    def action_step(self, way: int) -> None:
+        """One snapshot back or on."""
+        if self.controls:
+            self.controls.step(way)
+        elif self._shown and (found := self._kept.beside(self._shown.snapshot.ts_us, way)):
+            self._stand_at(found)
+
+    def action_goto(self) -> None:
+        """Ask for a moment and go there."""
+        if self._shown is None:
+            return
+        here_us = self._shown.snapshot.ts_us
+        began_us = here_us - self._shown.snapshot.elapsed_us
+
+        def moment(text: str) -> int:
+            return parse_moment(text, began_us=began_us, here_us=here_us)
+
+        def take(text: str | None) -> None:
+            if text is None:
+                return
+            if self.controls:
+                self.controls.seek(moment(text))
+            elif found := self._kept.nearest(moment(text)):
+                self._stand_at(found)
+
+        hint = "12:04:31   90s from the beginning   -30s from here" + (
+            "" if self.controls else "   (the last two minutes are kept)"
+        )
+        self.push_screen(Prompt("GO TO", hint, moment), take)
+
+    def _stand_at(self, taken: Taken) -> None:
+        self._paused, self._shown = True, taken
+        self.draw()
+
+    def action_slower(self) -> None:
+        """Half the speed of a replay."""
+        self._change_speed(0.5)
+
+    def action_faster(self) -> None:
+        """Twice the speed of a replay."""
+        self._change_speed(2.0)
+
+    def _change_speed(self, times: float) -> None:
+        playhead = self.source.playhead
+        if self.controls and playhead:
+            self.controls.set_speed(min(max(playhead.speed * times, 1 / 64), MAX_SPEED))
+            self.draw()
+
+    def action_interval(self, times: float) -> None:
+        """More or less often."""
+        self.source.interval_s = min(max(self.source.interval_s * times, _SHORTEST_S), _LONGEST_S)
+        self.notify(f"every {self.source.interval_s:g} s", timeout=2)
+
+    def action_reset(self) -> None:
+        """Count anew; twice, since it cannot be undone."""
+        if self._twice("x"):
+            self.source.reset()
+            self.notify("counted anew from here", timeout=2)
+        else:
+            self.notify("x again counts anew from here", timeout=_TWICE_S)
+
+    def _twice(self, key: str) -> bool:
+        before, at = self._pressed
+        now = time.monotonic()
+        twice = before == key and now - at < _TWICE_S
+        self._pressed = ("", 0.0) if twice else (key, now)
+        return twice
+
+    # Out of it
+
+    def action_record(self) -> None:
+        """Begin a trace of what comes, or end it."""
+        source = self.source
+        if not isinstance(source, Recorder):
+            self.notify("a replay is recorded already", severity="warning")
+            return
+        if source.recording:
+            self.notify(f"recorded to {source.recording.path}", markup=False)
+            source.stop_recording()
+            return
+        path = time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
+        try:
+            source.start_recording(path)
+        except TwtraceError as error:
+            self._tell_error(error)
+        else:
+            self.notify(f"recording to {path}; R ends it", markup=False)
+
+    def _recording_text(self) -> str:
+        recording = self.source.recording if isinstance(self.source, Recorder) else None
+        return f"{Path(recording.path).name} {_megabytes(recording.size)}" if recording else ""
+
+    def _tell_failed_recording(self) -> None:
+        failure = self.source.recording_failed if isinstance(self.source, Recorder) else None
+        if failure and failure is not self._told_failure:
+            self._told_failure = failure
+            self._tell_error(failure)
+
+    def action_export(self) -> None:
+        """What is in view, as JSON, CSV or SVG."""
+        shown = self._shown
+        if shown is None:
+            return
+        picture = self.export_screenshot(title="twtrace").encode()
+
+        def take(path: str | None) -> None:
+            if path is None:
+                return
+            content = _exported(path, shown, picture)
+            try:
+                _write(path, content)
+            except TwtraceError as error:
+                self._tell_error(error)
+            else:
+                self.notify(f"{path}: {len(content):,} bytes", markup=False)
+
+        name = time.strftime("twtrace-%Y%m%d-%H%M%S.json")
+        self.push_screen(Prompt("EXPORT to", ".json, .csv or .svg decides what", _suffix, name), take)
+
+    def action_copy(self) -> None:
+        """The line under the cursor, to the terminal's clipboard."""
+        line = self.screen.copied() if isinstance(self.screen, Overview | Detail) else ""
+        if line:
+            self.copy_to_clipboard(line)
+            self.notify("copied, if the terminal allows it (OSC 52)", timeout=2)
+
+    def action_yank(self) -> None:
+        """A command of the verdict to the clipboard; pressed again, the next one."""
+        scene = self.scene
+        if scene is None:
+            return
+        commands = fixes.commands(scene.findings, scene.snapshot, self.selected_row())
+        if not commands:
+            self.notify("nothing here is mended by a command", timeout=2)
+            return
+        self._yanked = (self._yanked + 1) % len(commands) if self._twice("y") else 0
+        self._pressed = ("y", time.monotonic())
+        self.copy_to_clipboard(commands[self._yanked])
+        self.notify(f"copied: {commands[self._yanked]}", markup=False)
+
+    def _tell_error(self, error: TwtraceError) -> None:
+        self.notify(f"{error.cause}; {error.hint}", severity="warning", markup=False, timeout=10)
 
     async def action_quit(self) -> None:
         """Stop the engine and leave; `run_app` waits for it."""
         self.engine.stop()
         self.exit()
 
+    def action_quit_and_keep(self) -> None:
+        """Leave, and leave what is in view on the terminal."""
+        self.engine.stop()
+        self.exit(self.screen_text())
 
-def run_app(engine: Engine) -> None:
+    def screen_text(self) -> str:
+        """The screen as lines of text."""
+        width, height = self.size
+        strips = self.screen._compositor.render_strips()  # noqa: SLF001  Textual exports pictures only
+        return "\n".join(strip.crop(0, width).text.rstrip() for strip in strips[:height]).rstrip() + "\n"
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The keys of this screen, and the themes, for the palette."""
+        here = getattr(screen, "name_of_keys", "")
+        for key in KEYS:
+            if here in key.screens and key.name not in ("command_palette", "out", "panel", "app.focus_next"):
+                yield SystemCommand(f"{key.label} ({key.shown})", key.help, self._doing(key.action))
+        yield SystemCommand("Theme", "colours: dark, light, and others", self.action_change_theme)
+
+    def _doing(self, action: str) -> Callable[[], None]:
+        async def do() -> None:
+            await self.run_action(action)
+
+        def later() -> None:
+            self.call_later(do)
+
+        return later
+
+
+def _suffix(path: str) -> str:
+    suffix = Path(path).suffix
+    if suffix not in (".json", ".csv", ".svg"):
+        raise UsageError(f"{path or 'nothing'}: no such kind", "end it in .json, .csv or .svg")
+    return suffix
+
+
+def _exported(path: str, taken: Taken, picture: bytes) -> bytes:
+    kind = _suffix(path)
+    if kind == ".json":
+        return export.as_json(taken.snapshot, taken.findings)
+    return export.as_csv(taken.snapshot) if kind == ".csv" else picture
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a new file of the invoking user's. Raises TwtraceError."""
+    descriptor = create(path)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise TwtraceError(
+            f"cannot write {path}: {error.strerror}", "free space, or give another place"
+        ) from error
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= _HUNDRED_KB else f"{size / 1e3:.0f} kB"
+
+
+def run_app(engine: Engine, *, always: Expression = EVERYTHING, doctor: Doctor | None = None) -> None:
     """Show what `engine` publishes until it ends or the user quits; raises what it failed with.
 
     The engine has ended and the terminal is as before when this returns or raises.
     """
-    app = TwtraceApp(engine)
+    app = TwtraceApp(engine, always=always, doctor=doctor)
+    # What is kept of 50,000 TIME_WAITs has no cycles, and takes 0.12 s to look through in vain.
+    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     try:
-        app.run()
+        kept = app.run()
     finally:
         app.engine.finish()
     if app.return_code:
         raise RuntimeError("the screen failed")  # Textual has said how
+    if kept:
+        sys.stdout.write(kept)

@@ -1,0 +1,1 @@
+"""Screens: which panels there are, and where."""

@@ -1,0 +1,84 @@
+"""A screen of text that scrolls: Fix, Doctor, Help, a peer, a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from tracer.tui.cells import TextLine
+from tracer.tui.scene import Scene
+from tracer.tui.screens.ready import Ready
+from tracer.tui.widgets.paint import painted_lines
+from tracer.tui.widgets.status import StatusLine
+
+Content = Callable[[Scene, int], tuple[TextLine, ...]]
+"""Scene and columns → all lines there are."""
+
+
+class _Lines(Widget):
+    DEFAULT_CSS = "_Lines { height: auto; width: 100%; }"
+
+    def __init__(self, content: Content) -> None:
+        super().__init__()
+        self._content = content
+        self._scene: Scene | None = None
+        self._lines: tuple[TextLine, ...] = ()
+
+    def show(self, scene: Scene) -> None:
+        """Draw `scene`."""
+        self._scene = scene
+        lines = self._content(scene, max(self.content_size.width, 20))
+        if lines != self._lines:
+            taller = len(lines) != len(self._lines)
+            self._lines = lines
+            self.refresh(layout=taller)
+
+    def on_resize(self) -> None:
+        """Draw anew."""
+        if self._scene:
+            self.show(self._scene)
+
+    def render(self) -> Text:
+        """Draw the lines."""
+        return painted_lines(self._lines, self.app)
+
+
+class Page(Screen[None]):
+    """Lines under a title."""
+
+    DEFAULT_CSS = """
+    Page VerticalScroll { border: solid $primary; border-title-color: $foreground; padding: 0 1; }
+    """
+
+    def __init__(self, name_of_keys: str, title: str, content: Content) -> None:
+        super().__init__()
+        self.name_of_keys = name_of_keys
+        self._title = title
+        self._lines = _Lines(content)
+
+    def compose(self) -> ComposeResult:
+        """Top line, text, keys."""
+        yield StatusLine()
+        with VerticalScroll() as scroll:
+            scroll.border_title = self._title
+            yield self._lines
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """The text has the keys, to scroll it."""
+        self.query_one(VerticalScroll).focus()
+
+    def on_screen_resume(self) -> None:
+        """Nothing was drawn while another screen was on top."""
+        self.post_message(Ready())
+
+    def show(self, scene: Scene) -> None:
+        """Draw `scene`."""
+        self.query_one(StatusLine).scene = scene
+        self._lines.show(scene)

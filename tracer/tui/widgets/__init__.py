@@ -1,0 +1,1 @@
+"""Thin widgets: they put on the screen what a view-model says."""

@@ -1,0 +1,197 @@
+"""A table whose lines have keys that the cursor stays on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import DataTable
+
+from tracer.tui import viewmodel
+from tracer.tui.listing import Table
+from tracer.tui.scene import Scene, Sort
+from tracer.tui.viewmodel import Heading, Line
+from tracer.tui.widgets.paint import painted
+
+_LEAST_HEIGHT = 8
+
+
+class KeyedTable(DataTable[Text]):
+    """Lines under headings, redrawn with as little work as the change allows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "app.enter", "Into", key_display="⏎")]
+    DEFAULT_CSS = "KeyedTable { height: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 1; }"
+
+    def __init__(self, *, sums: bool = False) -> None:
+        super().__init__(cursor_type="row", cell_padding=0, show_header=not sums, show_cursor=not sums)
+        self.can_focus = not sums
+        self._headings: tuple[Heading, ...] = ()
+        self._given: tuple[Line, ...] = ()
+        self._lines: dict[str, Line] = {}
+        """Those of the given that are in the table."""
+        self._cursor_left_at = 0
+        self._cursor_chosen = False
+
+    def show(self, headings: tuple[Heading, ...], lines: tuple[Line, ...]) -> None:
+        """Draw `lines`.
+
+        The cursor stays on its line wherever that goes, or at its height if that is gone.
+        Until the user has moved it, it stays at the top: nobody wants to sink with the first line.
+        """
+        row, key = self.cursor_row, self.cursor_key
+        self._cursor_chosen = self._cursor_chosen or row != self._cursor_left_at
+        self._given = lines
+        old, self._lines = self._lines, {line.key: line for line in lines[: self.wanted]}
+        with self.app.batch_update():
+            if headings != self._headings or old.keys() != self._lines.keys():
+                self._refill(headings)
+            else:
+                self._update(old)
+            if self._cursor_chosen and key in self._lines:
+                row = self.get_row_index(key)
+            if row != self.cursor_row:
+                self.move_cursor(row=row)
+        self._cursor_left_at = self.cursor_row
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Put in more lines before the cursor gets to the last one."""
+        if len(self._lines) < min(self.wanted, len(self._given)):
+            self.show(self._headings, self._given)
+
+    @property
+    def wanted(self) -> int:
+        """Lines in the table: some more than are in sight, since each costs time at every change."""
+        return self.cursor_row + 3 * max(self.size.height, _LEAST_HEIGHT)
+
+    def repaint(self) -> None:
+        """Draw the same lines in the colours of another theme."""
+        headings, self._headings = self._headings, ()
+        self._refill(headings)
+
+    @property
+    def cursor_key(self) -> str:
+        """The key of the line under the cursor; empty without lines."""
+        if not self.row_count:
+            return ""
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value or ""
+
+    @property
+    def cursor_line(self) -> Line | None:
+        """The line under the cursor."""
+        return self._lines.get(self.cursor_key)
+
+    def _refill(self, headings: tuple[Heading, ...]) -> None:
+        top = self.scroll_y
+        self.clear(columns=headings != self._headings)
+        if headings != self._headings:
+            self._headings = headings
+            for heading in headings:
+                self.add_column(Text(heading.text), width=len(heading.text), key=heading.key)
+        for line in self._lines.values():
+            self.add_row(*(painted((cell,), self.app) for cell in line.cells), key=line.key)
+        self.styles.max_height = self.row_count + self.show_header
+        self.scroll_to(y=top, animate=False, immediate=True)
+
+    def _update(self, old: dict[str, Line]) -> None:
+        for key, line in self._lines.items():
+            for heading, before, cell in zip(self._headings, old[key].cells, line.cells, strict=True):
+                if cell != before:
+                    self.update_cell(key, heading.key, painted((cell,), self.app))
+        if list(old) != list(self._lines):
+            self._reorder()
+
+    def _reorder(self) -> None:
+        """Sort by the place of each line; DataTable hands a sort key the cells only, so they name it."""
+        first = self._headings[0].key
+        places = {id(self.get_cell(key, first)): place for place, key in enumerate(self._lines)}
+        self.sort(first, key=lambda cell: places[id(cell)])
+
+
+class Who(Vertical):
+    """WHO: the rows, and below them, always in sight, unknown and sum."""
+
+    ALLOW_MAXIMIZE = True
+    DEFAULT_CSS = """
+    Who { border: solid $primary; border-title-color: $foreground; }
+    Who:focus-within { border: heavy $accent; }
+    Who > #sums { height: 2; overflow-x: hidden; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="who")
+        self._scene: Scene | None = None
+        self.processes = KeyedTable()
+        self.sums = KeyedTable(sums=True)
+        self.sums.id = "sums"
+
+    def compose(self) -> Iterator[KeyedTable]:
+        """Both tables."""
+        yield self.processes
+        yield self.sums
+
+    def show(self, scene: Scene) -> None:
+        """Draw `scene`."""
+        self._scene = scene
+        found = viewmodel.view(scene, scene.rows(), self._columns, self.processes.wanted)
+        self.border_title = f"1 {found.title}"
+        self.processes.show(found.headings, found.processes)
+        self.sums.show(found.headings, found.sums)
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Make more rows before the cursor gets to the last one."""
+        if self._scene and self.processes.row_count < min(
+            self.processes.wanted, len(self._scene.snapshot.rows)
+        ):
+            self.show(self._scene)
+
+    def next_sort(self, scene: Scene) -> Sort:
+        """The order by the next column of those in sight."""
+        return viewmodel.next_sort(scene, self._columns)
+
+    def on_resize(self) -> None:
+        """Choose the columns anew."""
+        if self._scene:
+            self.show(self._scene)
+
+    @property
+    def _columns(self) -> int:
+        """Terminal columns for cells; one is kept for the scroll bar, needed or not."""
+        return self.content_size.width - 1
+
+
+class Listed(Vertical):
+    """A table under a title."""
+
+    ALLOW_MAXIMIZE = True
+    DEFAULT_CSS = """
+    Listed { border: solid $primary; border-title-color: $foreground; height: 1fr; width: 1fr; }
+    Listed:focus-within { border: heavy $accent; }
+    """
+
+    def __init__(self, draw: Callable[[Scene, int], Table], *, id: str, number: int) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._draw = draw
+        self._number = number
+        self._scene: Scene | None = None
+        self.table = KeyedTable()
+
+    def compose(self) -> Iterator[KeyedTable]:
+        """The table."""
+        yield self.table
+
+    def show(self, scene: Scene) -> None:
+        """Draw `scene`, unless nobody sees it."""
+        self._scene = scene
+        if not self.display:
+            return
+        found = self._draw(scene, max(self.content_size.width - 1, 10))
+        self.border_title = f"{self._number} {found.title}"
+        self.table.show(found.headings, found.lines)
+
+    def on_resize(self) -> None:
+        """Choose the columns anew."""
+        if self._scene:
+            self.show(self._scene)
