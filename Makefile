@@ -30,8 +30,8 @@ format: setup-dev ## Put the Python code in form
 
 check: lint test ## lint and test
 
-picture: setup-run ## Draw docs/twtrace.svg anew: the screen on the demo's workload
-	@scripts/as-root $(python) scripts/picture.py docs/twtrace.svg
+picture: setup-run ## Draw docs/twtrace.svg anew: the screen on the example trace
+	@$(python) scripts/picture.py docs/twtrace.svg
 
 wheel: setup-run ## Build dist/twtrace-*.whl
 	@$(python) -m pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .
