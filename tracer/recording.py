@@ -23,8 +23,8 @@ _NOTHING = Balance(0, 0, 0, 0, None, None)
 class Recording:
     """One such trace, from its `start` line to its `end` line.
 
-    A TIME_WAIT or half-closed socket that is there when it begins counts as preexisting, as in any trace
-    (a reader of this one cannot see where its owner was seen), though its end tells the owner.
+    A TIME_WAIT that is there when it begins is preexisting and of unknown owner, as in any trace (a reader
+    of this one cannot see where the owner was seen), though its end tells the owner.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Recording:
         self._encoder = Encoder()
         self._base = base
         self._began_us = base.ts_us
-        began = [one._replace(ts_us=base.ts_us, owner=UNKNOWN_OWNER, preexisting=True) for one in here]
+        began = [_found(one, base.ts_us) for one in here]
         self._older = {one.ends.conn for one in began if isinstance(one, TimeWait)}
         self._head = [
             self._encoder.start(replace(start, ts_us=base.ts_us)),
@@ -91,6 +91,11 @@ class Recording:
                 for netns, balance in now.ledger.items()
             },
         )
+
+
+def _found(one: TimeWait | Held, now_us: int) -> TimeWait | Held:
+    found = one._replace(ts_us=now_us, preexisting=True)
+    return found._replace(owner=UNKNOWN_OWNER) if isinstance(found, TimeWait) else found
 
 
 def _since(now: Balance, base: Balance) -> Balance:

@@ -41,6 +41,7 @@ from tracer.model import (
     Grade,
     HeldGroup,
     Owner,
+    Pool,
     Process,
     Row,
     Snapshot,
@@ -116,6 +117,8 @@ def test_crumbs_keep_pid_and_port_where_there_is_little_room() -> None:
     whose = row("a-very-long-name-of-a-process[4711]")
     there = flow(remote="2001:db8:85a3::8a2e:370:7334")
     assert crumbs(60, whose, there) == "Overview ▸ a-very-long-name…[4711] ▸ [2001:db8:85a3::8…:5432"
+    served = replace(there, role="server", port=443)
+    assert crumbs(60, whose, served) == "Overview ▸ a-very-long-name…[4711] ▸ 2001:db8:85a3::… (:443)"
     assert crumbs(30, whose, there) == "Overview ▸ a-very-… ▸ [2001:d…"
 
 
@@ -299,6 +302,33 @@ def test_peers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "ports"),
+    [
+        ({"settles": 22_586.0}, "▲88%"),
+        ({"settles": 22_585.0}, "88%"),
+        ({"settles": 24_840.0, "reuse": True}, "88%"),
+        ({"settles": 1.0, "failures_lately": 1}, "▲88%"),
+        ({"size": None}, "–"),
+        ({"live": 9_999}, "▲100%"),
+        ({"netns": 1}, "–"),
+        ({"saddr": "10.0.3.8"}, "–"),
+        ({"dport": 5433}, "–"),
+    ],
+)
+def test_ports_share(fields: dict[str, object], ports: str) -> None:
+    def share(one: Flow, *pools: Pool) -> str:
+        found = detail.peer_table(drilled(pools=pools, flows=(one,)), DRILLED, HALF)
+        return found.lines[0].cells[3].text.strip()
+
+    given = pool(**fields)
+    assert share(DATABASE, QUIET_POOL, given) == ports
+    assert share(DATABASE, pool(daddr=None, dport=None, time_waits=0, settles=0.0), given) == (
+        ports if ports != "–" or "size" in fields else "<1%"
+    )
+    assert share(replace(DATABASE, role="server"), given) == "–"
+
+
 def test_a_peer_is_found_again_in_a_later_snapshot() -> None:
     key = detail.peer_table(drilled(), DRILLED, HALF).lines[1].key
     later = replace(REPLICA, closes=21, time_wait_now=1, who=replace(REPLICA.who, label="renamed[4711]"))
@@ -465,6 +495,8 @@ def test_how_long_it_is_held_is_measured_on_those_that_are_over() -> None:
     young = closed(ts_us=just_now, states=states, end=ended(just_now, lifetime_us=1_000_000))
     assert typical_of(old, young, young)[2] == "useful 10 ms : port held 63,010 ms = 1 : 6,301   median of 3"
     assert " TIME_WAIT 63 s " in typical_of(old, young, young)[1]
+    lingered = closed(ts_us=long_ago, states=states, end=ended(long_ago, fin_wait2_us=40_000))
+    assert typical_of(lingered)[2] == "useful 10 ms : port held 60,949 ms = 1 : 6,095   median of 1"
     assert typical_of(young)[2] == "useful 10 ms : port held about 60,010 ms = 1 : 6,001   median of 1"
     assert typical_of(young, pools=(pool(lifetime_us=61_000_000),))[2].startswith(
         "useful 10 ms : port held about 61,010 ms"
@@ -599,6 +631,11 @@ def test_socket_in_full() -> None:
         "TIME_WAIT from 22:13:19.400 on; its port was taken over by connect() at 22:14:20.300 after 1.1 s",
         "          by ● orders-api[4711], certain: seen in its own connect, read, write or close",
         "          born as FIN_WAIT2, 500 µs before the peer's FIN",
+    ]
+    lingered = reused.close, ended(reused.close.ts_us, fin_wait2_us=2_000_000)
+    assert socket(Closed(*lingered, ""))[-2:] == [
+        "TIME_WAIT from 22:13:21.400 on; expired at 22:14:20.300 after 60.9 s",
+        "          born as FIN_WAIT2, 2.0 s before the peer's FIN",
     ]
     assert socket(overflow)[-1] == "TIME_WAIT ▲ left out: there were too many already (tcp_max_tw_buckets)"
 

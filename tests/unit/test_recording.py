@@ -43,7 +43,7 @@ def test_a_recording_amid_a_run(tmp_path: Path) -> None:
         "start", "time_wait", "held", "counters", "close", "time_wait", "time_wait_end", "end",
     ]  # fmt: skip
     assert {line["ts_us"] for line in lines[:4]} == {T0 + 10 * SECOND}
-    assert [line["owner"]["grade"] for line in lines[1:3]] == ["unknown", "unknown"]
+    assert [line["owner"]["grade"] for line in lines[1:3]] == ["unknown", "certain"]
     assert [line.get("preexisting", False) for line in lines[1:7]] == [True, True, False, False, False, True]
     assert lines[3]["ledger"]["1"] == {
         "born": 0, "preexisting": 4, "ended": 0, "expected": 4, "kernel": 4, "residue": 0,

@@ -6,8 +6,10 @@ import gc
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -25,8 +27,9 @@ from tracer.narrow import with_rows, without_others
 from tracer.record import create
 from tracer.replay import MAX_SPEED, Controls
 from tracer.tui import fixes, viewmodel
+from tracer.tui.clock import local_time
 from tracer.tui.engine import Engine, EngineThread, Recorder
-from tracer.tui.keys import KEYS
+from tracer.tui.keys import KEYS, Key
 from tracer.tui.moment import parse_moment
 from tracer.tui.names import Names
 from tracer.tui.scene import Scene, Sort
@@ -79,6 +82,11 @@ class Kept:
         taken = reversed(self._taken) if way < 0 else iter(self._taken)
         return next((one for one in taken if (one.snapshot.ts_us - at_us) * way > 0), None)
 
+    @property
+    def oldest_us(self) -> int:
+        """The moment of the first that is still there; 0 if none is."""
+        return self._taken[0].snapshot.ts_us if self._taken else 0
+
     def nearest(self, at_us: int) -> Taken | None:
         """The one nearest to a moment."""
         return min(self._taken, key=lambda one: abs(one.snapshot.ts_us - at_us), default=None)
@@ -89,6 +97,8 @@ class TwtraceApp(App[str]):
 
     TITLE = "twtrace"
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    ALLOW_IN_MAXIMIZED_VIEW = "StatusLine, Keys"
+    ESCAPE_TO_MINIMIZE = False  # that is for `out`
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key.key, key.action, key.label, show=key.footer, key_display=key.shown) for key in KEYS
     ]
@@ -107,12 +117,14 @@ class TwtraceApp(App[str]):
         self.source = engine
         self.engine = EngineThread(engine, self.publish, lambda: self._tell(self.Ended()))
         self._doctor = doctor
-        self.examined: dict[str, object] | None = None
+        self._is_examining = False
+        self.examined: dict[str, object] | str | None = None
         self._newest: Taken | None = None
         self._known: Taken | None = None
         self._shown: Taken | None = None
         self._kept = Kept()
         self._paused = False
+        self._regroups = False
         self._always = always
         self._expression = EVERYTHING
         self._typed: list[str] = []
@@ -121,9 +133,10 @@ class TwtraceApp(App[str]):
         self._wide = False
         self._hidden: frozenset[str] = frozenset()
         self._named = False
-        self._names = Names()
+        self._names = Names(lambda: self._tell(Ready()))
         self._yanked = 0
         self._pressed: tuple[str, float] = ("", 0.0)
+        self._possible: frozenset[str] = frozenset()
         self._told_failure: TwtraceError | None = None
 
     # Drawing
@@ -155,8 +168,9 @@ class TwtraceApp(App[str]):
         if self.controls is None:
             self._kept.add(newest)
         self._tell_failed_recording()
-        if not self._paused or self._shown is None:
-            self._shown = newest
+        is_awaited = self._regroups and newest.snapshot.by == self._by
+        if not self._paused or self._shown is None or is_awaited:
+            self._shown, self._regroups = newest, False
         self.draw()
 
     @property
@@ -182,13 +196,20 @@ class TwtraceApp(App[str]):
 
     def draw(self) -> None:
         """Have the screen on top show the scene."""
-        self.refresh_bindings()
+        self._refresh_footer()
         scene = self.scene
         for screen in reversed(self.screen_stack):
             if show := getattr(screen, "show", None):
                 if scene and screen.query(StatusLine):  # it has its widgets, still or already
                     show(scene)
                 return
+
+    def _refresh_footer(self) -> None:
+        """Make it anew only if it is to change: it is made of widgets."""
+        possible = frozenset(key.name for key in KEYS if self.check_action(key.name, ()))
+        if possible != self._possible:
+            self._possible = possible
+            self.refresh_bindings()
 
     @on(Ready)
     def _draw_screen(self) -> None:
@@ -205,16 +226,17 @@ class TwtraceApp(App[str]):
             return True
         if isinstance(self.screen, Prompt | Choice):
             return False
-        if (
-            action == "out"
-            and len(self.screen_stack) == 1
-            and not self._expression
-            and not self.screen.maximized
-        ):
-            return False
+        screen = self.screen
+        if action == "out" and len(self.screen_stack) == 1:
+            return bool(self._expression or screen.maximized)
+        if action == "enter" and isinstance(screen, Overview | Detail):
+            return screen.is_at_row
+        return any(map(self._is_here, keys))
+
+    def _is_here(self, key: Key) -> bool:
+        """Does it do anything on the screen on top?"""
         here = getattr(self.screen, "name_of_keys", "")
-        replay = self.controls is not None
-        return any(here in key.screens and key.means(replay=replay) for key in keys)
+        return here in key.screens and bool(key.means(replay=self.controls is not None))
 
     @property
     def controls(self) -> Controls | None:
@@ -224,9 +246,31 @@ class TwtraceApp(App[str]):
     # Where to
 
     def action_panel(self, number: int) -> None:
-        """Give a panel the keys."""
-        if focus := getattr(self.screen, "focus_panel", None):
-            focus(number)
+        """Give a panel the keys; if one is zoomed, that one is now."""
+        screen = self.screen
+        if isinstance(screen, Overview | Detail):
+            is_zoomed = screen.maximized is not None
+            screen.minimize()
+            screen.focus_panel(number)
+            if is_zoomed:
+                self.action_zoom()
+
+    def action_focus_next(self) -> None:
+        """The next panel, seen or not."""
+        self._next_panel(1)
+
+    def action_focus_previous(self) -> None:
+        """The panel before."""
+        self._next_panel(-1)
+
+    def _next_panel(self, way: int) -> None:
+        screen = self.screen
+        if isinstance(screen, Overview | Detail):
+            self.action_panel((screen.focused_number - 1 + way) % PANELS + 1)
+        elif way > 0:
+            super().action_focus_next()
+        else:
+            super().action_focus_previous()
 
     def action_enter(self) -> None:
         """Into what is under the cursor."""
@@ -244,7 +288,7 @@ class TwtraceApp(App[str]):
     def action_out(self) -> None:
         """Out again: of a zoomed panel, of the screen, of the filter."""
         if self.screen.maximized is not None:
-            self.screen.minimize()
+            self.action_zoom()
         elif len(self.screen_stack) > 1:
             self.pop_screen()
         elif self._expression:
@@ -257,6 +301,7 @@ class TwtraceApp(App[str]):
             screen.minimize()
         elif isinstance(screen, Overview | Detail) and (panel := screen.focused_panel()):
             screen.maximize(panel)
+        self.draw()
 
     def action_fix(self) -> None:
         """What to change, for the selection first."""
@@ -265,8 +310,9 @@ class TwtraceApp(App[str]):
     def action_doctor(self) -> None:
         """What this kernel and user allow."""
         self._go(doctor_page(self))
-        if self._doctor and self.examined is None:
-            self.run_worker(self._examine, thread=True, exclusive=True)
+        if self._doctor and not self._is_examining and not isinstance(self.examined, dict):
+            self._is_examining = True
+            self.run_worker(partial(self._examine, self._doctor), thread=True)
 
     def action_help(self) -> None:
         """The keys of this screen, and the filter's grammar."""
@@ -277,18 +323,23 @@ class TwtraceApp(App[str]):
     def _go(self, screen: Screen[None]) -> None:
         self.push_screen(screen)
 
-    def _examine(self) -> None:
-        if self._doctor:
-            self.examined = self._doctor()
-            self._tell(Ready())
+    def _examine(self, doctor: Doctor) -> None:
+        try:
+            self.examined = doctor()
+        except TwtraceError as error:
+            self.examined = f"{error.cause}; {error.hint}"
+        except Exception as error:  # noqa: BLE001  it is told, and all else goes on
+            self.examined = f"{type(error).__name__}: {error}"
+        self._is_examining = False
+        self._tell(Ready())
 
     def selected_row(self) -> str | None:
-        """The key of the row that this is about."""
+        """The key of the row that this is about, if it is a process's."""
         for screen in reversed(self.screen_stack):
             if isinstance(screen, Detail):
                 return screen.row_key
-            if isinstance(screen, Overview):
-                return screen.selected()
+            if isinstance(screen, Overview) and self._shown and self._shown.snapshot.by == "process":
+                return screen.selected() or None
         return None
 
     # What of it
@@ -312,15 +363,19 @@ class TwtraceApp(App[str]):
     def _group_by(self, by: str) -> None:
         self._by = by
         self.source.group_by(by)
-        if self._paused and self.controls is None:
-            self._shown = None  # the moment in view has no such rows: pause at the next one
-        if self._sort.column not in viewmodel.sortable():
-            self._sort = Sort()
+        self._regroups = True  # the moment in view has no such rows: a pause goes on at the next that has
 
     def _narrow_to(self, by: str, row: Row) -> None:
         """From a group to its processes."""
-        self._group_by(GROUPINGS[0])
-        self._set_filter(viewmodel.filter_for(by, row))
+        behind = viewmodel.filter_for(by, row)
+        # A filter that is turned round as a whole has no place for another term.
+        text = behind if self._expression.is_inverted else f"{self._expression.text} {behind}".strip()
+        try:
+            self._set_filter(text)
+        except UsageError:
+            self.notify("which processes these are is not known", severity="warning")
+        else:
+            self._group_by(GROUPINGS[0])
 
     def action_filter(self) -> None:
         """Ask for a filter; up recalls earlier ones."""
@@ -337,6 +392,8 @@ class TwtraceApp(App[str]):
         if self._expression:
             self._expression = self._expression.inverted()
             self.draw()
+        else:
+            self.notify("there is no filter to invert; / sets one", timeout=2)
 
     def _set_filter(self, text: str) -> None:
         self._expression = parse(text)
@@ -367,7 +424,7 @@ class TwtraceApp(App[str]):
         self.notify("names are looked up (DNS)" if self._named else "addresses as they are", timeout=2)
         self.draw()
 
-    def _known_names(self, snapshot: Snapshot) -> dict[str, str]:
+    def _known_names(self, snapshot: Snapshot) -> Mapping[str, str]:
         if not self._named:
             return {}
         self._names.want(flow.remote for flow in snapshot.flows)
@@ -415,13 +472,13 @@ class TwtraceApp(App[str]):
             elif found := self._kept.nearest(moment(text)):
                 self._stand_at(found)
 
-        hint = "12:04:31   90s from the beginning   -30s from here" + (
-            "" if self.controls else "   (the last two minutes are kept)"
-        )
+        hint = "12:04:31   90s from the beginning   -30s from here"
+        if self.controls is None:
+            hint += f"   kept: from {local_time(self._kept.oldest_us)[:8]} on"
         self.push_screen(Prompt("GO TO", hint, moment), take)
 
     def _stand_at(self, taken: Taken) -> None:
-        self._paused, self._shown = True, taken
+        self._paused, self._shown, self._regroups = True, taken, False
         self.draw()
 
     def action_slower(self) -> None:
@@ -469,6 +526,7 @@ class TwtraceApp(App[str]):
         if source.recording:
             self.notify(f"recorded to {source.recording.path}", markup=False)
             source.stop_recording()
+            self.draw()
             return
         path = time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
         try:
@@ -477,6 +535,7 @@ class TwtraceApp(App[str]):
             self._tell_error(error)
         else:
             self.notify(f"recording to {path}; R ends it", markup=False)
+            self.draw()
 
     def _recording_text(self) -> str:
         recording = self.source.recording if isinstance(self.source, Recorder) else None
@@ -490,16 +549,16 @@ class TwtraceApp(App[str]):
 
     def action_export(self) -> None:
         """What is in view, as JSON, CSV or SVG."""
-        shown = self._shown
-        if shown is None:
+        scene = self.scene
+        if scene is None:
             return
         picture = self.export_screenshot(title="twtrace").encode()
 
         def take(path: str | None) -> None:
             if path is None:
                 return
-            content = _exported(path, shown, picture)
             try:
+                content = _exported(path, scene, picture)
                 _write(path, content)
             except TwtraceError as error:
                 self._tell_error(error)
@@ -515,6 +574,8 @@ class TwtraceApp(App[str]):
         if line:
             self.copy_to_clipboard(line)
             self.notify("copied, if the terminal allows it (OSC 52)", timeout=2)
+        else:
+            self.notify("no line is under a cursor here", timeout=2)
 
     def action_yank(self) -> None:
         """A command of the verdict to the clipboard; pressed again, the next one."""
@@ -553,8 +614,9 @@ class TwtraceApp(App[str]):
         """The keys of this screen, and the themes, for the palette."""
         here = getattr(screen, "name_of_keys", "")
         for key in KEYS:
-            if here in key.screens and key.name not in ("command_palette", "out", "panel", "app.focus_next"):
-                yield SystemCommand(f"{key.label} ({key.shown})", key.help, self._doing(key.action))
+            means = key.means(replay=self.controls is not None)
+            if here in key.screens and means and key.name not in _NOT_IN_PALETTE:
+                yield SystemCommand(f"{key.label} ({key.shown})", means, self._doing(key.action))
         yield SystemCommand("Theme", "colours: dark, light, and others", self.action_change_theme)
 
     def _doing(self, action: str) -> Callable[[], None]:
@@ -567,6 +629,9 @@ class TwtraceApp(App[str]):
         return later
 
 
+_NOT_IN_PALETTE = ("command_palette", "out", "panel", "app.focus_next")
+
+
 def _suffix(path: str) -> str:
     suffix = Path(path).suffix
     if suffix not in (".json", ".csv", ".svg"):
@@ -574,20 +639,26 @@ def _suffix(path: str) -> str:
     return suffix
 
 
-def _exported(path: str, taken: Taken, picture: bytes) -> bytes:
+def _exported(path: str, scene: Scene, picture: bytes) -> bytes:
     kind = _suffix(path)
-    if kind == ".json":
-        return export.as_json(taken.snapshot, taken.findings)
-    return export.as_csv(taken.snapshot) if kind == ".csv" else picture
+    if kind == ".svg":
+        return picture
+    shown = replace(scene.shown, rows=scene.rows())
+    return export.as_json(shown, scene.findings, scene.expression) if kind == ".json" else export.as_csv(shown)
 
 
 def _write(path: str, content: bytes) -> None:
-    """Write a new file of the invoking user's. Raises TwtraceError."""
-    descriptor = create(path)
+    """Write a new file of the invoking user's, all of it or none. Raises TwtraceError."""
+    try:
+        descriptor = create(path)
+    except UsageError as error:
+        raise TwtraceError(error.cause, "press e again and give another name") from error
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
     except OSError as error:
+        if Path(path).is_file():  # no device
+            Path(path).unlink()
         raise TwtraceError(
             f"cannot write {path}: {error.strerror}", "free space, or give another place"
         ) from error
