@@ -16,6 +16,12 @@ Draw = Callable[[Scene, int, int], tuple[TextLine, ...]]
 Title = Callable[[Scene, int], str]
 
 
+def set_title(widget: Widget, title: str) -> None:
+    """Change the title in the border; the same one again would be drawn again, with all of the widget."""
+    if widget.border_title != title:
+        widget.border_title = title
+
+
 class Panel(Widget, can_focus=True):
     """Draws what a pure function says, and only when that has changed."""
 
@@ -38,7 +44,7 @@ class Panel(Widget, can_focus=True):
         if not self.display:
             return
         title = self._title(scene, max(self.size.width - 8, 10))
-        self.border_title = f"{self._number} {title}" if self._number else title
+        set_title(self, f"{self._number} {title}" if self._number else title)
         lines = self._draw(scene, max(self.content_size.width, 1), max(self.content_size.height, 1))
         if lines != self._lines:
             self._lines = lines
