@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 
 from tests.tui.samples import COLUMNS, HOSTILE, NETNS, QUIET_POOL, ROWS, busy, fitted, flow, pool, who
+from tests.unit.test_verdict import towards
 from tracer.model import Grade, HeldGroup, Snapshot, Tally, Who
 from tracer.tui import banner
-from tracer.tui.cells import Severity
+from tracer.tui.cells import Severity, text_of
 from tracer.verdict import HOST, Finding, judge
 from tracer.verdict import Severity as Weight
 
@@ -270,3 +271,16 @@ def test_hostile_names(columns: int, rows: int, whose: Who, address: str) -> Non
         replace(shown, pools=pools[2:], flows=(), held=(), overflows=(), conflicts=()),
     ):
         assert drawn(one, columns, rows)
+
+
+def test_many_time_waits_are_fine_when_spread_and_not_when_towards_one() -> None:
+    fine, warned = (towards(count, peers) for count, peers in ((25_000, 500), (24_000, 1)))
+    assert next(text_of(line) for line in banner.render(judge(fine), fine, 116, 2)).startswith(
+        "✔ nothing to worry about: 25,000 TIME_WAITs, "
+    )
+    first, second = (text_of(line) for line in banner.render(judge(warned), warned, 116, 2))
+    assert first.startswith(
+        "▲ WARN  10.0.0.1 → 10.9.0.1:5432 holds 24,000 of 28,232 ports: it settles at 24,"
+    )
+    assert second.startswith("who: ● a[1]   why: closes first after ")
+    assert "do: keep connections open and reuse them" in second

@@ -208,3 +208,25 @@ def test_the_manual_has_every_finding() -> None:
     named = set(re.findall(r'Finding\(\s*"(\w+)"', Path(verdict.__file__).read_text()))
     section = MAN.split(".Sh THE VERDICT")[1].split(".Sh ")[0]
     assert set(re.findall(r"^\.It Li (\w+)$", section, re.MULTILINE)) == named
+
+
+def towards(count: int, destinations: int) -> Snapshot:
+    """So many TIME_WAITs of one process, as they are after a minute at a steady rate."""
+    events: list[Event] = []
+    for number in range(count):
+        peer = number % destinations
+        where = ends(
+            number, sport=32_768 + number % 28_000, dport=5432, daddr=f"10.9.{peer // 200}.{peer % 200 + 1}"
+        )
+        at = number * 60 / count
+        events += [close(number, A, at=at, age_us=9_000, where=where)]
+        events += [birth(number, A, at=at)._replace(ends=where)]
+    return snapshot(*events, at=60)
+
+
+def test_it_is_not_the_number_of_time_waits_that_matters() -> None:
+    spread, single = judge(towards(25_000, 500)), judge(towards(24_000, 1))
+    assert [finding.id for finding in spread] == ["nothing"]
+    assert (single[0].id, single[0].severity) == ("ports_exhausting", Severity.WARN)
+    assert single[0].who.label == "a[1]"
+    assert single[0].evidence["time_waits"] == 24_000
