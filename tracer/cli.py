@@ -78,6 +78,7 @@ examples:
 examples:
   twtrace replay run.ndjson
   twtrace replay run.ndjson --speed 10       ten minutes in one
+  twtrace replay run.ndjson -D 5432 --filter 'proc:orders'
   zcat run.ndjson.gz | twtrace replay -      one that was compressed
 """,
     "doctor": """\
@@ -287,17 +288,20 @@ def _replay(arguments: list[str]) -> int:
     parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
     )
+    _add_filters(parser)
     options = parser.parse_args(arguments)
-    run = ReplayRun(options.file, options.speed, interval_s=options.interval)
+    filters = _filters(options, _inode)
+    run = ReplayRun(options.file, options.speed, interval_s=options.interval, filters=filters)
+    always = filters.expression.for_rows()
     if sys.stdout.isatty() and (_take_keyboard() if options.file == "-" else sys.stdin.isatty()):
         from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
 
         for number in _STOPPING[1:]:  # the screen reads Ctrl-C as a key
             signal.signal(number, lambda *_: run.stop())
-        run_app(run)
+        run_app(run, always=always)
     else:
         output = Output(options.color)
-        output.write(render(run.at_end(), color=output.color))
+        output.write(render(with_rows(run.at_end(), always), color=output.color))
     if run.warning:
         say(run.warning)
     return ExitCode.OK
@@ -443,21 +447,35 @@ def _require_privilege() -> None:
     require_privilege()
 
 
-def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) -> Plan:
-    from tracer.kernel import netns  # noqa: PLC0415
-    from tracer.live import Plan  # noqa: PLC0415
-
-    filters = Filters(
+def _filters(options: argparse.Namespace, resolve: Callable[[str], int]) -> Filters:
+    return Filters(
         pids=frozenset(options.pid),
         comms=frozenset(options.comm),
         uids=frozenset(options.uid),
         cgroups=tuple(options.cgroup),
-        netns=netns.resolve(options.netns) if options.netns else None,
+        netns=resolve(options.netns) if options.netns else None,
         local_ports=frozenset(options.local),
         remote_ports=frozenset(options.remote),
         family=options.family,
         expression=options.filter,
     )
+
+
+def _inode(netns: str) -> int:
+    """Of a namespace that was there when a trace was taken."""
+    if not netns.isdigit():
+        raise UsageError(
+            f"{netns}: names and paths of namespaces are this host's, of this moment",
+            "give the inode number that the trace has: `twtrace replay FILE`, then a until rows are by netns",
+        )
+    return int(netns)
+
+
+def _plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) -> Plan:
+    from tracer.kernel import netns  # noqa: PLC0415
+    from tracer.live import Plan  # noqa: PLC0415
+
+    filters = _filters(options, netns.resolve)
     if filters.expression.row_level and argv[1:2] == ("record",):
         raise UsageError(
             f"filter {filters.expression.text}: this asks about rows of a view",
@@ -496,9 +514,7 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    from tracer.kernel.hooks import AUTO, SOURCES  # noqa: PLC0415
-
+def _add_filters(parser: argparse.ArgumentParser) -> None:
     wanted = parser.add_argument_group(
         "filters", "values of one option are alternatives, different options all apply"
     )
@@ -525,6 +541,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="EXPR",
         help="'proc:nginx !dport:443 tw/s>10'; all keys: man twtrace",
     )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    from tracer.kernel.hooks import AUTO, SOURCES  # noqa: PLC0415
+
+    _add_filters(parser)
     common = parser.add_argument_group("common")
     common.add_argument(
         "-d", "--duration", type=seconds, metavar="TIME", help="30s, 5m; default: until Ctrl-C"

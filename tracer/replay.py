@@ -20,11 +20,14 @@ import orjson
 
 from tracer.aggregate import Aggregator
 from tracer.errors import TwtraceError, UsageError
+from tracer.filters import Filters
 from tracer.model import End, Event, Snapshot, Start
 from tracer.reader import Reader, open_trace
 from tracer.series import SECOND
 
 MAX_SPEED = 1000.0
+
+_ALL = Filters()
 
 _STRETCH = 500
 """Lines between two looks at whether they are still wanted: some milliseconds."""
@@ -168,8 +171,9 @@ class Playback:
     time; one that is late was told late when the trace was taken, too.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, filters: Filters = _ALL) -> None:
         self._trace = trace
+        self._filters = filters
         self._reader = Reader()
         self._reset_us: int | None = None
         self.began_us = trace.start.ts_us
@@ -204,7 +208,7 @@ class Playback:
         return self._aggregator.snapshot(self.at_us, by)
 
     def _rewind(self) -> None:
-        self._aggregator = Aggregator(self._trace.start)
+        self._aggregator = Aggregator(self._trace.start, self._filters.describe())
         self._items = self._reader.read(self._trace.lines())
         next(self._items, None)  # the `start` line
         self._ahead: Event | End | None = None
@@ -244,7 +248,7 @@ class Playback:
                 if not isinstance(item, End):
                     events.append(item)
         finally:
-            self._aggregator.add(events)
+            self._aggregator.add(self._filters.passing(events))
         return True
 
     def _next(self) -> Event | End | None:
@@ -272,12 +276,14 @@ class ReplayRun:
     run() may be called once, in any thread; everything else at any time, from any thread.
     """
 
-    def __init__(self, path: str, speed: float = 1.0, *, interval_s: float = 0.5) -> None:
+    def __init__(
+        self, path: str, speed: float = 1.0, *, interval_s: float = 0.5, filters: Filters = _ALL
+    ) -> None:
         """Raises TwtraceError if there is no trace at `path`; `-` is standard input, read to its end."""
         self._speed = _checked(speed)
         self._interval_s = interval_s
         self._trace = Trace(path)
-        self._playback = Playback(self._trace)
+        self._playback = Playback(self._trace, filters)
         # Reentrant: a signal handler may call stop() while its thread is in here.
         self._changed = Condition()
         self._stopped = False
@@ -290,6 +296,11 @@ class ReplayRun:
         self._reset = False
         self._since = self._ticked = 0.0
         """When, by the clock, it was `_at_us`; and the last tick's turn."""
+
+    @property
+    def start(self) -> Start:
+        """What the trace was taken on, and how."""
+        return self._trace.start
 
     @property
     def warning(self) -> str | None:

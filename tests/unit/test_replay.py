@@ -656,3 +656,22 @@ def test_the_example_shows_each_habit(capsys: pytest.CaptureFixture[str]) -> Non
     assert end.total.held_close_wait > 30
     assert end.ends["expired"].number > 100
     assert {finding.id for finding in judge(end)} >= {"close_wait_leak", "resets_sent"}
+
+
+def test_filters_are_those_of_the_live_view(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", path, "-C", "other"]) == 0
+    table = capsys.readouterr().out
+    assert "other[2]" in table
+    assert "app[1]" not in table
+    assert main(["replay", path, "--filter", "!proc:other tw>0", "--color", "never"]) == 0
+    table = capsys.readouterr().out
+    assert "app[1]" in table
+    assert "other[2]" not in table
+    assert 'filter="!proc:other tw>0"' in table
+
+
+def test_a_namespace_is_given_by_its_inode(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", path, "-N", "1"]) == 0
+    assert "app[1]" in capsys.readouterr().out
+    assert main(["replay", path, "-N", "blue"]) == 2
+    assert "give the inode number that the trace has" in capsys.readouterr().err
