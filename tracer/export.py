@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import orjson
 
+from tracer.expression import EVERYTHING, Expression
 from tracer.model import Row, Snapshot
 from tracer.text import printable
 from tracer.verdict import Finding
@@ -28,8 +29,10 @@ def document(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Document:
         "host": snapshot.host,
         "kernel": snapshot.kernel,
         "hooks": snapshot.hooks,
+        "ts_us": snapshot.ts_us,
         "duration_us": snapshot.elapsed_us,
         "lost": snapshot.lost,
+        "by": snapshot.by,
         "findings": [asdict(one) | {"severity": one.severity.name.lower()} for one in findings],
         "pools": [asdict(pool) for pool in snapshot.pools],
         "rows": [_row(row) for row in (*snapshot.rows, snapshot.unknown, snapshot.total)],
@@ -37,9 +40,12 @@ def document(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Document:
     }
 
 
-def as_json(snapshot: Snapshot, findings: tuple[Finding, ...]) -> bytes:
-    """One JSON object."""
-    return orjson.dumps(document(snapshot, findings), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2)
+def as_json(snapshot: Snapshot, findings: tuple[Finding, ...], expression: Expression = EVERYTHING) -> bytes:
+    """One JSON object; `expression` is what has let pass what is in the snapshot."""
+    return orjson.dumps(
+        {**document(snapshot, findings), "filter": expression.text},
+        option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2,
+    )
 
 
 def as_csv(snapshot: Snapshot) -> bytes:

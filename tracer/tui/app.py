@@ -22,13 +22,13 @@ from textual.screen import Screen
 from tracer import export
 from tracer.errors import TwtraceError, UsageError
 from tracer.expression import EVERYTHING, Expression, parse
-from tracer.model import GROUPINGS, Row, Snapshot
+from tracer.model import GROUPINGS, Row, Snapshot, Start
 from tracer.narrow import with_rows, without_others
 from tracer.record import create
 from tracer.replay import MAX_SPEED, Controls
 from tracer.tui import fixes, viewmodel
 from tracer.tui.clock import local_time
-from tracer.tui.engine import Engine, EngineThread, Recorder
+from tracer.tui.engine import Engine, EngineThread, Recorder, Replay
 from tracer.tui.keys import KEYS, Key
 from tracer.tui.moment import parse_moment
 from tracer.tui.names import Names
@@ -52,6 +52,8 @@ _MAX_KEPT_ROWS = 40_000
 _GARBAGE = 50_000
 """New objects after which the collector looks for cycles."""
 _HUNDRED_KB = 100_000
+_PANELS = 5
+"""Of either screen that has panels."""
 _TWICE_S = 2.0
 """Within which a key that destroys is to be pressed again."""
 
@@ -96,11 +98,12 @@ class TwtraceApp(App[str]):
     """The whole screen; ends with the text it showed last, if that is to stay."""
 
     TITLE = "twtrace"
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    CSS = ".-maximized { height: 1fr; width: 1fr; }"
     ALLOW_IN_MAXIMIZED_VIEW = "StatusLine, Keys"
     ESCAPE_TO_MINIMIZE = False  # that is for `out`
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key.key, key.action, key.label, show=key.footer, key_display=key.shown) for key in KEYS
+        *(Binding(key.key, key.action, key.label, show=key.footer, key_display=key.shown) for key in KEYS),
+        Binding("ctrl+p", "command_palette", show=False, priority=True),
     ]
 
     class Arrived(Message):
@@ -136,7 +139,6 @@ class TwtraceApp(App[str]):
         self._names = Names(lambda: self._tell(Ready()))
         self._yanked = 0
         self._pressed: tuple[str, float] = ("", 0.0)
-        self._possible: frozenset[str] = frozenset()
         self._told_failure: TwtraceError | None = None
 
     # Drawing
@@ -170,7 +172,9 @@ class TwtraceApp(App[str]):
         self._tell_failed_recording()
         is_awaited = self._regroups and newest.snapshot.by == self._by
         if not self._paused or self._shown is None or is_awaited:
-            self._shown, self._regroups = newest, False
+            self._shown = newest
+        if is_awaited:
+            self._regroups = False
         self.draw()
 
     @property
@@ -196,7 +200,7 @@ class TwtraceApp(App[str]):
 
     def draw(self) -> None:
         """Have the screen on top show the scene."""
-        self._refresh_footer()
+        self.refresh_bindings()
         scene = self.scene
         for screen in reversed(self.screen_stack):
             if show := getattr(screen, "show", None):
@@ -204,20 +208,14 @@ class TwtraceApp(App[str]):
                     show(scene)
                 return
 
-    def _refresh_footer(self) -> None:
-        """Make it anew only if it is to change: it is made of widgets."""
-        possible = frozenset(key.name for key in KEYS if self.check_action(key.name, ()))
-        if possible != self._possible:
-            self._possible = possible
-            self.refresh_bindings()
-
     @on(Ready)
     def _draw_screen(self) -> None:
         self.draw()
 
     @on(Ended)
     def _leave(self) -> None:
-        self.exit()
+        if self.return_value is None:  # else it ended because the user left, and wants to see this text
+            self.exit()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Is it one of the keys of the screen on top?"""
@@ -249,11 +247,10 @@ class TwtraceApp(App[str]):
         """Give a panel the keys; if one is zoomed, that one is now."""
         screen = self.screen
         if isinstance(screen, Overview | Detail):
-            is_zoomed = screen.maximized is not None
-            screen.minimize()
-            screen.focus_panel(number)
-            if is_zoomed:
-                self.action_zoom()
+            panel = screen.focus_panel(number)
+            if screen.maximized is not None:
+                screen.maximize(panel)
+                self.draw()
 
     def action_focus_next(self) -> None:
         """The next panel, seen or not."""
@@ -266,7 +263,7 @@ class TwtraceApp(App[str]):
     def _next_panel(self, way: int) -> None:
         screen = self.screen
         if isinstance(screen, Overview | Detail):
-            self.action_panel((screen.focused_number - 1 + way) % PANELS + 1)
+            self.action_panel((screen.focused_number - 1 + way) % _PANELS + 1)
         elif way > 0:
             super().action_focus_next()
         else:
@@ -313,6 +310,11 @@ class TwtraceApp(App[str]):
         if self._doctor and not self._is_examining and not isinstance(self.examined, dict):
             self._is_examining = True
             self.run_worker(partial(self._examine, self._doctor), thread=True)
+
+    @property
+    def recorded_on(self) -> Start | None:
+        """What a replay's trace was taken on, and how."""
+        return self.source.start if isinstance(self.source, Replay) else None
 
     def action_help(self) -> None:
         """The keys of this screen, and the filter's grammar."""
@@ -644,7 +646,9 @@ def _exported(path: str, scene: Scene, picture: bytes) -> bytes:
     if kind == ".svg":
         return picture
     shown = replace(scene.shown, rows=scene.rows())
-    return export.as_json(shown, scene.findings, scene.expression) if kind == ".json" else export.as_csv(shown)
+    if kind == ".csv":
+        return export.as_csv(shown)
+    return export.as_json(shown, scene.findings, scene.expression)
 
 
 def _write(path: str, content: bytes) -> None:

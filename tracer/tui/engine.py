@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Protocol, runtime_checkable
 
 from tracer.errors import TwtraceError
-from tracer.model import Snapshot
+from tracer.model import Snapshot, Start
 from tracer.replay import Playhead
 
 Publish = Callable[[Snapshot], None]
@@ -68,6 +68,15 @@ class Recorder(Protocol):
 
     def stop_recording(self) -> None:
         """End it."""
+
+
+@runtime_checkable
+class Replay(Protocol):
+    """What an engine has that shows a trace."""
+
+    @property
+    def start(self) -> Start:
+        """What it was taken on, and how."""
 
 
 class EngineThread(Thread):

@@ -15,14 +15,16 @@ def reverse(address: str) -> str | None:
     """The name of an address by DNS or /etc/hosts; None if it has none."""
     try:
         return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
-    except OSError:
+    except (OSError, UnicodeError):  # a name in DNS may be any bytes
         return None
 
 
 class Names:
     """Known names; what is asked for comes later. A resolver that hangs delays names alone."""
 
-    def __init__(self, resolve: Callable[[str], str | None] = reverse) -> None:
+    def __init__(self, told: Callable[[], None], resolve: Callable[[str], str | None] = reverse) -> None:
+        """`told` is called, in the thread of its own, whenever there is one more."""
+        self._told = told
         self._resolve = resolve
         self._asked: set[str] = set()
         self._queue: SimpleQueue[str] = SimpleQueue()
@@ -46,3 +48,4 @@ class Names:
             if name:
                 # A new dictionary: the screen may be reading the old one.
                 self.known = {**self.known, address: name}
+                self._told()

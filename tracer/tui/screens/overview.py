@@ -6,9 +6,9 @@ from typing import ClassVar, Protocol
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.events import DescendantFocus
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from tracer.model import Snapshot
 from tracer.tui import banner, feed, lifetimes, paths, ports
@@ -16,7 +16,7 @@ from tracer.tui.cells import TextLine, text_of
 from tracer.tui.scene import Scene
 from tracer.tui.screens.ready import Ready
 from tracer.tui.widgets.panel import Panel
-from tracer.tui.widgets.status import StatusLine
+from tracer.tui.widgets.status import Keys, StatusLine
 from tracer.tui.widgets.table import Who
 
 _PANELS = ("paths", "ports", "lifetimes", "closes")
@@ -66,7 +66,7 @@ class Overview(Screen[None]):
                 yield _panel(ports, "ports", 3)
                 yield _panel(lifetimes, "lifetimes", 4)
         yield _panel(feed, "closes", 5)
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         """The rows come first."""
@@ -99,16 +99,26 @@ class Overview(Screen[None]):
         """Is there room for one panel only?"""
         return not (self.has_class("-large") or self.has_class("-middle"))
 
-    def focus_panel(self, number: int) -> None:
-        """Give the panel of that number the keys."""
+    def focus_panel(self, number: int) -> Widget:
+        """Give the panel of that number the keys; it comes back."""
         if number == 1:
             self.who.processes.focus()
-            return
+            return self.who
         name = _PANELS[number - 2]
         if self.is_small:
-            self._chosen = name
             self._choose(name)
-        self.query_one(f"#{name}", Panel).focus()
+        return self.query_one(f"#{name}", Panel).focus()
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Should there be room for one panel only: this one."""
+        if event.widget.id in _PANELS:
+            self._chosen = event.widget.id
+
+    @property
+    def focused_number(self) -> int:
+        """That of the panel that has the keys."""
+        focused = self.focused
+        return _PANELS.index(focused.id) + 2 if focused and focused.id in _PANELS else 1
 
     def focused_panel(self) -> Widget | None:
         """The panel that has the keys."""
@@ -118,6 +128,11 @@ class Overview(Screen[None]):
     def selected(self) -> str:
         """The key of the row under the cursor."""
         return self.who.processes.cursor_key
+
+    @property
+    def is_at_row(self) -> bool:
+        """Is there a row to go into?"""
+        return bool(self.selected())
 
     def copied(self) -> str:
         """The line under the cursor as text."""

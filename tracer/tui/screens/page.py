@@ -7,18 +7,21 @@ from collections.abc import Callable
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from tracer.tui.cells import TextLine
 from tracer.tui.scene import Scene
 from tracer.tui.screens.ready import Ready
 from tracer.tui.widgets.paint import painted_lines
-from tracer.tui.widgets.status import StatusLine
+from tracer.tui.widgets.status import Keys, StatusLine
 
 Content = Callable[[Scene, int], tuple[TextLine, ...]]
 """Scene and columns → all lines there are."""
+
+_LEAST = 20
+"""Columns."""
 
 
 class _Lines(Widget):
@@ -33,11 +36,18 @@ class _Lines(Widget):
     def show(self, scene: Scene) -> None:
         """Draw `scene`."""
         self._scene = scene
-        lines = self._content(scene, max(self.content_size.width, 20))
+        lines = self._laid_out(self.content_size.width)
         if lines != self._lines:
-            taller = len(lines) != len(self._lines)
+            is_as_high = len(lines) == len(self._lines)
             self._lines = lines
-            self.refresh(layout=taller)
+            self.refresh(layout=not is_as_high)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
+        """As many lines as there are with that width, which need not be the one of now."""
+        return len(self._laid_out(width))
+
+    def _laid_out(self, columns: int) -> tuple[TextLine, ...]:
+        return self._content(self._scene, max(columns, _LEAST)) if self._scene else ()
 
     def on_resize(self) -> None:
         """Draw anew."""
@@ -68,7 +78,7 @@ class Page(Screen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = self._title
             yield self._lines
-        yield Footer(show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         """The text has the keys, to scroll it."""

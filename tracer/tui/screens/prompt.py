@@ -21,7 +21,8 @@ _CSS = """
 }}
 {name} Input {{ border: none; height: 1; padding: 0; background: $boost; }}
 {name} Label {{ width: 100%; }}
-{name} .refusal {{ color: $text-warning; }}
+{name} .refusal {{ color: $text-warning; display: none; }}
+{name} SelectionList {{ height: auto; max-height: 16; border: none; }}
 """
 
 
@@ -49,7 +50,7 @@ class Prompt(ModalScreen[str | None]):
         self._hint = hint
         self._check = check
         self._value = value
-        self._earlier = (*earlier, value)
+        self._earlier = (*(one for one in earlier if one != value), value)
         self._at = len(self._earlier) - 1
 
     def compose(self) -> ComposeResult:
@@ -71,7 +72,9 @@ class Prompt(ModalScreen[str | None]):
         try:
             self._check(event.value)
         except UsageError as error:
-            self.query_one(".refusal", Label).update(f"▲ {error.cause}; {error.hint}")
+            refusal = self.query_one(".refusal", Label)
+            refusal.update(f"▲ {error.cause}; {error.hint}")
+            refusal.display = True
             return
         self.dismiss(event.value)
 
@@ -89,7 +92,7 @@ class Choice(ModalScreen[frozenset[str] | None]):
     CSS = _CSS.format(name="Choice")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Never mind"),
-        Binding("ctrl+s,C", "take", "Take"),
+        Binding("enter", "take", "Take", priority=True),
     ]
 
     def __init__(self, title: str, choices: Sequence[tuple[str, str]], chosen: frozenset[str]) -> None:
@@ -104,7 +107,7 @@ class Choice(ModalScreen[frozenset[str] | None]):
         with Vertical() as box:
             box.border_title = self._title
             yield SelectionList[str](*((name, key, key in self._chosen) for key, name in self._choices))
-            yield Label("space: in or out   C: done   esc: never mind", markup=False)
+            yield Label("space: in or out   ⏎: done   esc: never mind", markup=False)
 
     def on_mount(self) -> None:
         """The list has the keys."""

@@ -1,8 +1,9 @@
-"""The top line."""
+"""The top line and the bottom line."""
 
 from __future__ import annotations
 
 from rich.text import Text
+from textual.events import Click
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -14,7 +15,7 @@ from tracer.tui.widgets.paint import painted
 class StatusLine(Widget):
     """Host, kernel, live or not, filter, what was lost."""
 
-    DEFAULT_CSS = "StatusLine { height: 1; padding: 0 1; background: $panel; }"
+    DEFAULT_CSS = "StatusLine { dock: top; height: 1; padding: 0 1; background: $panel; }"
 
     scene: reactive[Scene | None] = reactive(None)
 
@@ -23,3 +24,39 @@ class StatusLine(Widget):
         if self.scene is None:
             return Text("twtrace  starting …")
         return painted(viewmodel.header(self.scene, self.content_size.width), self.app)
+
+
+_KEY = "twtrace_key"
+"""What a piece of text is for, out of sight."""
+
+
+class Keys(Widget):
+    """The keys that are used most; a click on one presses it.
+
+    Textual's own footer is made of widgets, and made anew whenever a key comes or goes.
+    """
+
+    DEFAULT_CSS = "Keys { dock: bottom; height: 1; background: $panel; }"
+
+    def on_mount(self) -> None:
+        """From now on keys come and go."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self.refresh())
+
+    def render(self) -> Text:
+        """Draw the keys, closer together where there is little room."""
+        active = (one.binding for one in self.screen.active_bindings.values() if one.binding.show)
+        bindings = {binding.action: binding for binding in active}.values()
+        keys = [
+            Text.assemble(
+                (self.app.get_key_display(one), "bold"), f" {one.description}", meta={_KEY: one.key}
+            )
+            for one in bindings
+        ]
+        loose = Text("  ").join(keys)
+        line = loose if loose.cell_len < self.size.width - 1 else Text(" ").join(keys)
+        return Text.assemble(" ", line, no_wrap=True, end="")
+
+    def on_click(self, event: Click) -> None:
+        """Press it."""
+        if key := event.style.meta.get(_KEY):
+            self.app.simulate_key(key)
