@@ -22,8 +22,6 @@ from tracer.tui.screens.overview import Overview
 from tracer.tui.screens.prompt import Choice, Prompt
 from tracer.tui.widgets.status import StatusLine
 
-gc.freeze()  # what is there by now stays: to look through it again and again takes a fifth of the time
-
 SMALL, MIDDLE, LARGE = (80, 24), (120, 36), (200, 50)
 
 OVERVIEW = ("overview",)
