@@ -29,7 +29,8 @@ from tracer.table import render
 # What needs the kernel, BCC or a screen is imported by the commands that need it, each when it runs.
 if TYPE_CHECKING:
     from tracer.kernel.loader import ProgramStats
-    from tracer.live import LiveRun, Plan, Publish
+    from tracer.live import LiveRun, Plan
+    from tracer.liveview import Publish
 
 _TUI_INTERVAL_S = 0.5
 _TABLE_INTERVAL_S = 2.0

@@ -13,8 +13,8 @@ from tracer.kernel.flags import LoadOptions
 from tracer.kernel.hooks import AUTO, BEST
 from tracer.kernel.loader import ProgramStats
 from tracer.kernel.source import LiveSource
-from tracer.liveview import LiveView
-from tracer.model import Counters, End, Event, Snapshot, Start
+from tracer.liveview import LiveView, Publish
+from tracer.model import Counters, End, Event, Start
 from tracer.record import Encoder, TraceFile
 from tracer.recording import Recording
 
@@ -23,7 +23,6 @@ _LOOK_EVERY_S = 0.1
 
 _ACCOUNT_EVERY_US = 10_000_000
 
-Publish = Callable[[Snapshot], None]
 Order = Callable[[LiveView, LiveSource], None]
 """To be carried out in the run's own thread."""
 
