@@ -15,8 +15,9 @@ from tracer.kernel.loader import ProgramStats
 from tracer.kernel.source import LiveSource
 from tracer.liveview import LiveView, Publish
 from tracer.model import Counters, End, Event, Start
-from tracer.record import Encoder, TraceFile
+from tracer.record import Encoder
 from tracer.recording import Recording
+from tracer.tracefile import TraceFile
 
 _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 from tracer.aggregate import Aggregator
 from tracer.errors import TwtraceError
 from tracer.model import Close, Counters, Event, Held, Snapshot, Start, TimeWait, TimeWaitEnd
-from tracer.record import TraceFile
 from tracer.recording import Recording
+from tracer.tracefile import TraceFile
 
 Publish = Callable[[Snapshot], None]
 

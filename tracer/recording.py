@@ -15,7 +15,8 @@ from tracer.model import (
     TimeWait,
     TimeWaitEnd,
 )
-from tracer.record import Encoder, TraceFile
+from tracer.record import Encoder
+from tracer.tracefile import TraceFile
 
 _NOTHING = Balance(0, 0, 0, 0, None, None)
 

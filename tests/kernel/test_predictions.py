@@ -34,7 +34,7 @@ from tracer.model import (
     TimeWaitEnd,
 )
 from tracer.reader import Reader
-from tracer.report import read as report_of
+from tracer.report.reading import read as report_of
 from tracer.series import SECOND
 from tracer.verdict import Severity, judge
 from tracer.whatif import Figures, Outcome, parse_change

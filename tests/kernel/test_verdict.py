@@ -10,7 +10,7 @@ import pytest
 
 from tests.kernel.support import Line, namespace, recording
 from tracer.demo import PAIRS, Demo
-from tracer.report import read as report_of
+from tracer.report.reading import read as report_of
 from tracer.verdict import Severity
 
 pytestmark = pytest.mark.kernel

@@ -15,7 +15,7 @@ from textual.widgets import SelectionList
 
 from tests.tui.driver import DATA, LARGE, MIDDLE, OVERVIEW, SMALL, User, drive, later, presses
 from tests.tui.samples import CURL, DRILLED, JAVA, FakeReplay, drilled, until
-from tracer.record import create
+from tracer.tracefile import create
 from tracer.tui import app as app_module
 from tracer.tui import viewmodel
 from tracer.tui.app import Kept

@@ -11,6 +11,7 @@ from tests.tui.samples import CURL, JAVA, ORDERS, TOTAL, UNKNOWN, row
 from tests.unit.samples import T0, birth, close, held, owner, start
 from tracer import cli
 from tracer.aggregate import Aggregator
+from tracer.commands import live, running
 from tracer.errors import ExitCode, UsageError
 from tracer.expression import ALIASES, EVERYTHING, KEYS, Expression, parse
 from tracer.filters import Filters
@@ -914,8 +915,8 @@ def test_filters_tell_the_expression() -> None:
 
 
 def plan(command: str, arguments: Iterable[str]) -> Plan:
-    options = cli._live_parser("live").parse_args(list(arguments))
-    return cli._plan(options, ("twtrace", *command.split(), *arguments), 1.0)
+    options = live.parser("live", "", "").parse_args(list(arguments))
+    return running.plan(options, ("twtrace", *command.split(), *arguments), 1.0)
 
 
 def test_the_option() -> None:

@@ -14,8 +14,19 @@ PACKAGE = ROOT / "tracer"
 
 PURE = {
     *("account", "advice", "aggregate", "claims", "cli", "duration", "errors", "filters", "flows", "habit"),
-    *("lifetime", "model", "portmodel", "ports", "reader", "record", "replay", "report", "series"),
-    *("settings", "table", "text", "verdict", "whatif"),
+    *(
+        "lifetime",
+        "model",
+        "portmodel",
+        "ports",
+        "reader",
+        "record",
+        "replay",
+        "report.data",
+        "report.text",
+        "series",
+    ),
+    *("settings", "table", "text", "tracefile", "verdict", "whatif"),
 }
 """Modules that need neither kernel nor terminal: report and replay run on them alone."""
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def parser_of(command: str, monkeypatch: pytest.MonkeyPatch) -> argparse.Argumen
     with monkeypatch.context() as patched:
         patched.setattr(argparse.ArgumentParser, "parse_args", stop)
         with pytest.raises(ParserFound) as found:
-            cli._COMMANDS[command]([])
+            import_module(f"tracer.commands.{command}").run([])
     return found.value.parser
 
 
@@ -97,10 +98,10 @@ def options_known(command: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_commands() -> None:
-    assert words_of_items(SECTIONS["COMMANDS"], "Cm") == set(cli._COMMANDS)
+    assert words_of_items(SECTIONS["COMMANDS"], "Cm") == set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("command", cli._COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_options_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     described: set[str] = set()
     for title, text in OPTIONS.items():
@@ -110,7 +111,7 @@ def test_options_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {option for command in cli._COMMANDS for option in options_known(command, monkeypatch)}
+    known = {option for command in cli.COMMANDS for option in options_known(command, monkeypatch)}
     of_others = {"-K"}  # ss -K
     assert options_in(PAGE) <= known | of_others
 
@@ -123,7 +124,7 @@ def test_examples_parse(monkeypatch: pytest.MonkeyPatch) -> None:
     for example in examples:
         own, *_ = f"{example} ".split(" -- ")
         words = shlex.split(own)
-        command = words.pop(0) if words and words[0] in cli._COMMANDS else "live"
+        command = words.pop(0) if words and words[0] in cli.COMMANDS else "live"
         parser_of(command, monkeypatch).parse_args(words)
 
 

@@ -11,8 +11,8 @@ from tests.unit.samples import SECOND, T0, birth, close, death, held, owner, sta
 from tracer.errors import UsageError
 from tracer.liveview import LiveView
 from tracer.model import Balance, Counters, Snapshot
-from tracer.record import TraceFile
-from tracer.report import read
+from tracer.report.reading import read
+from tracer.tracefile import TraceFile
 
 APP = owner(7)
 

@@ -18,7 +18,6 @@ import jsonschema
 import pytest
 
 from tests.unit.samples import SECOND, T0, birth, close, death, held, owner, start
-from tracer import report
 from tracer.aggregate import Aggregator
 from tracer.cli import main
 from tracer.errors import TwtraceError, UsageError
@@ -26,6 +25,7 @@ from tracer.habit import habit
 from tracer.model import End, Event, Snapshot, Start
 from tracer.record import Encoder
 from tracer.replay import MAX_SPEED, Controls, Playback, Playhead, ReplayRun, Trace
+from tracer.report.reading import read
 from tracer.table import render
 from tracer.verdict import judge
 
@@ -166,7 +166,7 @@ def test_played_to_its_end_it_is_what_report_reads(path: str) -> None:
     with viewing(run) as viewer:
         last = viewer.wait_for(is_as_of(DURATION))
         moments = [one.ts_us for one in viewer.seen]
-    assert last == report.read(lines_of(STORY)).snapshot == as_of(DURATION)
+    assert last == read(lines_of(STORY)).snapshot == as_of(DURATION)
     assert moments[0] == T0
     assert len(moments) > 2
     assert moments == sorted(moments)
@@ -392,7 +392,7 @@ def test_lines_out_of_order(tmp_path: Path) -> None:
         playback.go(T0 + int(at * SECOND))
         assert playback.snapshot().total.closes == closes
     playback.go(playback.ended_us)
-    assert playback.snapshot() == report.read(lines).snapshot
+    assert playback.snapshot() == read(lines).snapshot
     assert playback.at_us == playback.ended_us == T0 + 12 * SECOND
 
 
@@ -406,7 +406,7 @@ def test_a_long_way_can_be_left(tmp_path: Path) -> None:
     assert not playback.go(END, lambda: True)
     assert playback.snapshot().total.closes == 2 * closes
     assert playback.go(END, lambda: False)
-    assert playback.snapshot() == report.read(lines_of(events)).snapshot
+    assert playback.snapshot() == read(lines_of(events)).snapshot
 
 
 @pytest.mark.parametrize("cut", [0, 1, 200])
@@ -604,7 +604,7 @@ def test_keys_come_from_the_terminal_when_the_trace_came_by_stdin(has_terminal: 
     terminal, its_end = pty.openpty()
     script = (
         "import os, sys\n"
-        "from tracer.cli import _take_keyboard\n"
+        "from tracer.commands.replay import _take_keyboard\n"
         "for name in sys.argv[1:]: os.open(name, os.O_RDWR)\n"  # a session's first terminal controls it
         "print(_take_keyboard(), os.isatty(0))"
     )

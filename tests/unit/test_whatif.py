@@ -4,11 +4,13 @@ import orjson
 import pytest
 
 from tests.unit.samples import SECOND, T0, birth, close, ends, owner, start
-from tracer import report
 from tracer.cli import main
 from tracer.errors import TwtraceError, UsageError
 from tracer.model import ConnectFailed, Event, Start
 from tracer.record import Encoder
+from tracer.report.data import as_json
+from tracer.report.reading import read
+from tracer.report.text import render
 from tracer.whatif import Outcome, WhatIf, parse_change
 
 A, B = owner(1, "a"), owner(2, "b")
@@ -106,14 +108,14 @@ def trace(*events: Event) -> list[bytes]:
 
 
 def test_report_of_a_trace() -> None:
-    found = report.read(trace(*churn(150)), (parse_change("keepalive"),))
+    found = read(trace(*churn(150)), (parse_change("keepalive"),))
     assert found.findings[0].id == "connect_failing"
-    text = report.render(found)
+    text = render(found)
     assert "CRITICAL a[1]  (connect_failing, confidence high)" in text
     assert "found no free source port 50 times" in text
     assert "WHAT IF keepalive" in text
     assert max(map(len, text.splitlines())) <= 110
-    told = orjson.loads(report.as_json(found))
+    told = orjson.loads(as_json(found))
     assert told["findings"][0]["who"]["pids"] == [1]
     assert told["what_if"][0]["after"]["connections"] == 1
 
@@ -123,13 +125,13 @@ def test_hostile_names_do_not_reach_the_terminal() -> None:
     events = [close(n, hostile, at=n / 20) for n in range(200)] + [
         birth(n, hostile, at=15) for n in range(200)
     ]
-    assert "\x1b" not in report.render(report.read(trace(*events)))
+    assert "\x1b" not in render(read(trace(*events)))
 
 
 def test_what_is_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TwtraceError, match="no trace"):
-        report.read([])
+        read([])
     with pytest.raises(TwtraceError, match="no trace"):
-        report.read(trace()[1:])
+        read(trace()[1:])
     assert main(["report", "/nowhere"]) == 2
     assert "hint: give a file" in capsys.readouterr().err

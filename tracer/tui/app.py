@@ -24,8 +24,8 @@ from tracer.errors import TwtraceError, UsageError
 from tracer.expression import EVERYTHING, Expression, parse
 from tracer.model import GROUPINGS, Row, Snapshot, Start
 from tracer.narrow import with_rows, without_others
-from tracer.record import create
 from tracer.replay import MAX_SPEED, Controls
+from tracer.tracefile import create
 from tracer.tui import fixes, viewmodel
 from tracer.tui.clock import local_time
 from tracer.tui.engine import Engine, EngineThread, Recorder, Replay

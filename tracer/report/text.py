@@ -1,86 +1,21 @@
-"""`twtrace report`: a trace's verdict, its rows, pools and settings, as text or JSON."""
+"""A report for people."""
 
 from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 
-import orjson
-
-from tracer.aggregate import Aggregator
-from tracer.errors import TwtraceError
-from tracer.export import document
-from tracer.model import End, Event, Pool, Snapshot, Start
-from tracer.reader import Reader
+from tracer.model import Pool, Snapshot
+from tracer.report.reading import Report
 from tracer.series import SECOND
 from tracer.settings import SETTINGS, Values
 from tracer.table import rows
 from tracer.text import endpoint, printable
-from tracer.verdict import MARKS, Finding, Severity, Verdicts
-from tracer.whatif import Change, Outcome, WhatIf
-
-JUDGED_EVERY_US = 5 * SECOND
+from tracer.verdict import MARKS, Finding, Severity
+from tracer.whatif import Outcome
 
 _COLUMNS = 100
 _POOLS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """All that is known of a trace."""
-
-    start: Start
-    snapshot: Snapshot
-    """As of its end."""
-    findings: tuple[Finding, ...]
-    outcomes: tuple[Outcome, ...] = ()
-
-
-def read(lines: Iterable[bytes], changes: tuple[Change, ...] = ()) -> Report:
-    """Read a trace to its end, judging it on the way. Raises TwtraceError."""
-    items = Reader().read(lines)
-    start = next(items, None)
-    if not isinstance(start, Start):
-        raise TwtraceError(
-            "this is no trace: its first line is not a `start` line", "give a file of `twtrace record`"
-        )
-    aggregator, verdicts, what_if = Aggregator(start), Verdicts(), WhatIf(start)
-    now = start.ts_us
-    due = now + JUDGED_EVERY_US
-    pending: list[Event] = []
-    for item in items:
-        if isinstance(item, Start):
-            raise TwtraceError("a second `start` line", "give one trace at a time")
-        if item.ts_us >= due:
-            aggregator.add(pending)
-            pending.clear()
-            verdicts.note(aggregator.snapshot(due))
-            due += JUDGED_EVERY_US * ((item.ts_us - due) // JUDGED_EVERY_US + 1)
-        now = max(now, item.ts_us)
-        if not isinstance(item, End):
-            pending.append(item)
-            if changes:
-                what_if.add(item)
-    aggregator.add(pending)
-    snapshot = aggregator.snapshot(now)
-    verdicts.note(snapshot)
-    outcomes = tuple(what_if.outcome(change) for change in changes)
-    return Report(start, snapshot, verdicts.findings(), outcomes)
-
-
-def as_json(report: Report) -> bytes:
-    """The same for programs."""
-    snapshot = report.snapshot
-    return orjson.dumps(
-        {
-            **document(snapshot, report.findings),
-            "settings": {str(netns): _known(values) for netns, values in snapshot.settings.items()},
-            "what_if": [asdict(outcome) for outcome in report.outcomes],
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
 
 
 def render(report: Report, *, color: bool = False) -> str:
@@ -153,21 +88,6 @@ _FIGURES = {
     "reused": "TIME_WAITs reused",
     "overflowed": "TIME_WAITs left out (overflow)",
 }
-
-
-def _known(values: Values) -> list[dict[str, object]]:
-    """What a namespace has of the settings that bear on closing."""
-    return [
-        {
-            "name": f"net.ipv4.{setting.name}",
-            "value": values[setting.name],
-            "default": setting.default,
-            "does": setting.does,
-            "does_not": setting.does_not,
-        }
-        for setting in SETTINGS
-        if setting.name in values
-    ]
 
 
 def _settings(snapshot: Snapshot) -> list[str]:

@@ -1,0 +1,73 @@
+"""`twtrace`: the screen, or a table every interval."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from tracer.commands.options import add_common, command_parser
+from tracer.commands.running import STOPPING, finish, notify, plan, run_until_signal
+from tracer.doctor import as_dict
+from tracer.errors import ExitCode, say
+from tracer.kernel.loader import require_privilege
+from tracer.live import LiveRun
+from tracer.narrow import with_rows
+from tracer.output import Output
+from tracer.table import render
+
+_EXAMPLES = """\
+examples:
+  sudo twtrace                       live view; a plain table when piped
+  sudo twtrace -D 5432 -d 30s        half a minute of connections to PostgreSQL
+  sudo twtrace -N blue -C nginx      nginx in the network namespace blue
+"""
+
+
+_TUI_INTERVAL_S = 0.5
+
+
+_TABLE_INTERVAL_S = 2.0
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command."""
+    options = parser("live", "Who holds these TIME_WAITs, live.", _EXAMPLES).parse_args(arguments)
+    require_privilege()
+    return show(options, ("twtrace", *arguments))
+
+
+def parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """That of a live view."""
+    made = command_parser(command, description, examples)
+    add_common(made)
+    return made
+
+
+def show(
+    options: argparse.Namespace, argv: tuple[str, ...], on_attached: Callable[[], None] | None = None
+) -> int:
+    """Trace, on the screen or as a table."""
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    interval = options.interval or (_TUI_INTERVAL_S if interactive else _TABLE_INTERVAL_S)
+    planned = plan(options, argv, interval)
+    always = planned.filters.expression.for_rows()
+    if interactive:
+        from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
+
+        run = LiveRun(planned, on_attached=on_attached)
+        for number in STOPPING[1:]:  # the screen reads Ctrl-C as a key
+            signal.signal(number, lambda *_: run.stop())
+        run_app(run, always=always, doctor=as_dict)
+        if run.fallback and not options.quiet:
+            say(run.fallback)
+    else:
+        output = Output(options.color)
+        run = LiveRun(planned, on_attached=on_attached, is_over=output.reader_is_gone, notify=notify(options))
+        run_until_signal(
+            run, lambda snapshot: output.write(render(with_rows(snapshot, always), color=output.color))
+        )
+        if output.reader_is_gone():
+            return ExitCode.OK
+    return finish(run, options)

@@ -1,0 +1,1 @@
+"""`twtrace report`: what a trace says."""
