@@ -40,6 +40,7 @@ from tests.kernel.support import (
 )
 from tests.scenarios.life import SCENARIOS
 from tests.scenarios.world import KERNEL
+from tracer.kernel.btf import KernelTypes
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.hooks import Kind, transitions
 from tracer.kernel.loader import LoadedPrograms, load
@@ -214,10 +215,9 @@ def attach_again(programs: LoadedPrograms) -> None:
             continue  # this kernel has no such function
         # f3a95075549e "bpf: Allow trampoline re-attach for tracing and lsm programs" (v5.13)
         if attachment.kind in {Kind.FENTRY, Kind.FEXIT} and KERNEL < (5, 13):
-            os.close(programs._programs[attachment.program])
-            del programs._bpf.funcs[attachment.program.encode()]
-            programs._load(attachment)
-        programs._attach(attachment, programs._programs[attachment.program])
+            with KernelTypes() as types:
+                programs.load_program(attachment, types)
+        programs.attach(attachment)
 
 
 @each_source

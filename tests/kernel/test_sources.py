@@ -6,25 +6,35 @@ import os
 
 import pytest
 
+from tracer.kernel import bpf
 from tracer.kernel.btf import KernelTypes
-from tracer.kernel.flags import LoadOptions
+from tracer.kernel.compiled import renumbered
+from tracer.kernel.compiler import compile_programs
+from tracer.kernel.flags import LoadOptions, compile_flags
 from tracer.kernel.hooks import SOURCES, Kind
-from tracer.kernel.loader import compile_programs
 
 pytestmark = pytest.mark.kernel
 
-_LOADABLE = {Kind.RAW_TRACEPOINT: 17, Kind.KPROBE: 2}
-"""`enum bpf_prog_type`; fentry needs its function at loading, and may be refused there."""
+_LOADABLE = {
+    Kind.RAW_TRACEPOINT: bpf.ProgramType.RAW_TRACEPOINT,
+    Kind.KPROBE: bpf.ProgramType.KPROBE,
+}
+"""fentry needs its function at loading, and may be refused there."""
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text
 @pytest.mark.parametrize("name", SOURCES)
 def test_compiles_and_passes_the_verifier(name: str) -> None:
     source = SOURCES[name]
     with KernelTypes() as types:
-        programs = compile_programs(LoadOptions(), source, types)
-    for attachment in source.attachments:
-        if attachment.kind in _LOADABLE:
-            function = programs.load_func(attachment.program.encode(), _LOADABLE[attachment.kind])
-            os.close(function.fd)
-            del programs.funcs[attachment.program.encode()]
+        compiled = compile_programs(compile_flags(LoadOptions(), source, types))
+    maps = [bpf.create_map(name, kind) for name, kind in compiled.maps.items()]
+    loaded = []
+    try:
+        for attachment in source.attachments:
+            code = renumbered(compiled.programs[attachment.program], dict(enumerate(maps)))
+            if attachment.kind in _LOADABLE:
+                kind = _LOADABLE[attachment.kind]
+                loaded.append(bpf.load_program(attachment.program, kind, code, bpf.AttachType.NONE, 0))
+    finally:
+        for descriptor in (*maps, *loaded):
+            os.close(descriptor)

@@ -55,7 +55,7 @@ def test_only_kernel_imports_bcc() -> None:
     assert importers_of("bcc") == set()
     # It is imported by name, when it is needed: an error then says how to get it.
     by_name = {path.relative_to(PACKAGE).as_posix() for path in modules() if '"bcc"' in path.read_text()}
-    assert by_name == {"kernel/loader.py"}
+    assert by_name == {"kernel/compiler.py"}
 
 
 def test_only_tui_imports_textual() -> None:

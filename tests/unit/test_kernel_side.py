@@ -13,8 +13,8 @@ import pytest
 from tracer.errors import NotPermittedError, UsageError
 from tracer.kernel import netns
 from tracer.kernel.cgroups import container_of, unit_of
+from tracer.kernel.compiler import assemble, source_folder
 from tracer.kernel.kallsyms import SymbolRange, find_functions
-from tracer.kernel.loader import assemble, source_folder
 from tracer.kernel.procfs import cgroup_of, decode_cmdline, decode_comm, is_same_process, start_ns_of
 from tracer.kernel.ring import Ring
 

@@ -10,17 +10,12 @@ from enum import Enum
 
 from tracer.errors import NotPermittedError, TwtraceError
 from tracer.kernel import hooks, sock_diag
+from tracer.kernel.bpf import AttachType, ProgramType
 from tracer.kernel.btf import KernelTypes
+from tracer.kernel.compiler import import_bcc
 from tracer.kernel.kallsyms import find_functions
-from tracer.kernel.loader import import_bcc, require_privilege
-from tracer.kernel.probe import (
-    PROG_RAW_TRACEPOINT,
-    PROG_TRACING,
-    TRACE_ITER,
-    Probe,
-    ProbeRefusedError,
-    create_ring_buffer,
-)
+from tracer.kernel.loader import require_privilege
+from tracer.kernel.probe import Probe, ProbeRefusedError, create_ring_buffer
 from tracer.kernel.sysctl import read_settings
 
 
@@ -119,7 +114,7 @@ def _kallsyms() -> str:
 def _raw_tracepoint(name: str) -> Callable[[], str]:
     def check() -> str:
         require_privilege()
-        with Probe(PROG_RAW_TRACEPOINT) as probe:
+        with Probe(ProgramType.RAW_TRACEPOINT) as probe:
             probe.attach_raw_tracepoint(name)
         return "attached"
 
@@ -141,7 +136,7 @@ def _iterator() -> str:
         iterator = types.function("bpf_iter_task_file")
     if iterator is None:
         raise ProbeRefusedError(errno.ENOENT, "no iter/task_file: open files are read from /proc")
-    with Probe(PROG_TRACING, attach_type=TRACE_ITER, attach_btf_id=iterator) as probe:
+    with Probe(ProgramType.TRACING, attach_type=AttachType.ITERATOR, attach_btf_id=iterator) as probe:
         probe.attach_iterator()
     return "attached"
 

@@ -15,8 +15,9 @@ from enum import Enum
 from pathlib import Path
 
 from tracer.errors import KernelLacksError
+from tracer.kernel.bpf import AttachType, ProgramType
 from tracer.kernel.btf import KernelTypes
-from tracer.kernel.probe import PROG_KPROBE, PROG_TRACING, TRACE_FENTRY, Probe, ProbeRefusedError
+from tracer.kernel.probe import Probe, ProbeRefusedError
 
 AUTO = "auto"
 BEST = "fentry"
@@ -233,7 +234,7 @@ def try_fentry(function: str) -> None:
         found = types.function(function)
     if found is None:
         raise ProbeRefusedError(errno.ENOENT, f"no {function} in BTF")
-    with Probe(PROG_TRACING, attach_type=TRACE_FENTRY, attach_btf_id=found) as probe:
+    with Probe(ProgramType.TRACING, attach_type=AttachType.FENTRY, attach_btf_id=found) as probe:
         probe.attach_raw_tracepoint(None)
 
 
@@ -241,5 +242,5 @@ def try_kprobe(function: str) -> None:
     """Attach to its entry for an instant. Raises ProbeRefusedError."""
     if not Path("/sys/bus/event_source/devices/kprobe").exists():
         raise ProbeRefusedError(errno.ENOENT, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS)")
-    with Probe(PROG_KPROBE) as probe:
+    with Probe(ProgramType.KPROBE) as probe:
         probe.attach_kprobe(function)

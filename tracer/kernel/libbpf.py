@@ -1,4 +1,4 @@
-"""libbpf, which comes with BCC: the kernel's types, and system calls that BCC does not wrap."""
+"""libbpf, which comes with BCC: the kernel's types, and maps read in batches."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ _SIGNATURES = {
     "btf__name_by_offset": (_TEXT, (_POINTER, _U32)),
     "btf__free": (None, (_POINTER,)),
     "bpf_map_lookup_batch": (_INT, (_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)),
-    "bpf_raw_tracepoint_open": (_INT, (_TEXT, _INT)),
-    "bpf_link_create": (_INT, (_INT, _INT, _INT, _POINTER)),
-    # The two below are of libbpf 0.6 and 0.7: Ubuntu 22.04 has neither, and only doctor needs them.
-    "bpf_prog_load": (_INT, (_INT, _TEXT, _TEXT, _POINTER, ct.c_size_t, _POINTER)),
-    "bpf_map_create": (_INT, (_INT, _TEXT, _U32, _U32, _U32, _POINTER)),
 }
 
 

@@ -1,23 +1,31 @@
-"""Compiles bpf/twtrace.c for the running kernel, loads and attaches it."""
+"""Loads the compiled programs and attaches them."""
 
 from __future__ import annotations
 
-import ctypes as ct
 import os
-import re
+import resource
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from tracer.errors import KernelLacksError, NotPermittedError, TwtraceError
+from tracer.errors import KernelLacksError, NotPermittedError
+from tracer.kernel import bpf
 from tracer.kernel.btf import KernelTypes
+from tracer.kernel.compiled import renumbered
+from tracer.kernel.compiler import compile_programs
 from tracer.kernel.flags import LoadOptions, compile_flags, tick_us
-from tracer.kernel.hooks import AUTO, LAST_RESORT, Attachment, Choice, Kind, Source, candidates, transitions
+from tracer.kernel.hooks import (
+    AUTO,
+    LAST_RESORT,
+    Attachment,
+    Choice,
+    Kind,
+    candidates,
+    kernel_release,
+    transitions,
+)
 
 OPEN_SOCKET_SIZE = 80
 
@@ -53,49 +61,12 @@ class ProgramStats:
     """Runs the kernel dropped because the program was interrupted by itself."""
 
 
-def source_folder() -> Path:
-    """`bpf/`, in a checkout or inside an installed wheel."""
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "bpf", package.parent / "bpf"):
-        if (candidate / "twtrace.c").is_file():
-            return candidate
-    raise TwtraceError(
-        "the eBPF sources (bpf/twtrace.c) are not beside the package",
-        "install twtrace again: the wheel brings them",
-    )
-
-
-_PROG_TYPE_TRACING = 26
-_PROG_TYPES = {
-    Kind.RAW_TRACEPOINT: 17,
-    Kind.FENTRY: _PROG_TYPE_TRACING,
-    Kind.FEXIT: _PROG_TYPE_TRACING,
-    Kind.KPROBE: 2,
+_LOADED_AS = {
+    Kind.RAW_TRACEPOINT: (bpf.ProgramType.RAW_TRACEPOINT, bpf.AttachType.NONE),
+    Kind.FENTRY: (bpf.ProgramType.TRACING, bpf.AttachType.FENTRY),
+    Kind.FEXIT: (bpf.ProgramType.TRACING, bpf.AttachType.FEXIT),
+    Kind.KPROBE: (bpf.ProgramType.KPROBE, bpf.AttachType.NONE),
 }
-"""`enum bpf_prog_type`, include/uapi/linux/bpf.h."""
-
-_AT_ENTRY = 0
-"""BPF_PROBE_ENTRY of BCC's `enum bpf_probe_attach_type`."""
-
-_LOCAL_INCLUDE = re.compile(r'^#include "([\w/.]+)"$', re.MULTILINE)
-
-
-def assemble(folder: Path, name: str = "twtrace.c", seen: set[str] | None = None) -> str:
-    """`name` with its local headers in place, each once, under `#line` marks.
-
-    BCC rewrites map calls in the main file alone, so the translation unit has
-    to be one text.
-    """
-    seen = set() if seen is None else seen
-    seen.add(name)
-    lines = [f'#line 1 "{name}"']
-    for number, line in enumerate((folder / name).read_text(encoding="utf-8").splitlines(), 1):
-        include = _LOCAL_INCLUDE.match(line)
-        if include is None:
-            lines.append(line)
-        elif include[1] not in seen:
-            lines += [assemble(folder, include[1], seen), f'#line {number + 1} "{name}"']
-    return "\n".join(lines)
 
 
 def require_privilege() -> None:
@@ -128,59 +99,49 @@ def load(options: LoadOptions) -> LoadedPrograms:
     raise KernelLacksError("no source of TIME_WAIT facts works here", "see `twtrace doctor`")
 
 
-def compile_programs(options: LoadOptions, source: Source, types: KernelTypes) -> Any:
-    """The programs and their maps as BCC's object, none loaded yet. Raises KernelLacksError."""
-    folder = source_folder()
-    flags = compile_flags(options, source, types)
-    os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include")
-    try:
-        return _without_autoload(import_bcc())(text=assemble(folder), cflags=flags)
-    except Exception as error:  # BCC raises nothing narrower
-        raise KernelLacksError(
-            f"the eBPF programs do not compile for this kernel: {error}",
-            "see the compiler's messages above; please report them with `twtrace doctor --json`",
-        ) from error
-
-
 class LoadedPrograms:
     """The programs, attached; detached by close(), or by the kernel when we die."""
 
     def __init__(self, options: LoadOptions, choice: Choice) -> None:
         """Compile, load, attach. Raises KernelLacksError when the kernel refuses a needed part."""
-        bcc = import_bcc()
         self.choice = choice
         self.tick_us = tick_us()
-        with KernelTypes() as types:
-            self._bpf = compile_programs(options, choice.source, types)
-            # 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11)
-            self._has_iterator = types.function("bpf_sock_from_file") is not None
-            attachments = _present((*choice.source.attachments, *transitions()), types)
-        self._lib = bcc.lib
-        self._links: list[int] = []
+        self._maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
+        self._links: list[int] = []
         try:
-            # All are loaded before the first is attached: what happens between
-            # the first and the last is seen by some only.
-            ready = [(attachment, self._load(attachment)) for attachment in attachments]
-            for attachment, fd in ready:
-                self._attach(attachment, fd)
+            with KernelTypes() as types:
+                self._compiled = compile_programs(compile_flags(options, choice.source, types))
+                # 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11)
+                self._has_iterator = types.function("bpf_sock_from_file") is not None
+                attachments = _present((*choice.source.attachments, *transitions()), types)
+                self._make_maps()
+                # All are loaded before the first is attached: what happens between
+                # the first and the last is seen by some only.
+                for attachment in attachments:
+                    self.load_program(attachment, types)
+            for attachment in attachments:
+                self.attach(attachment)
         except BaseException:
             self.close()
             raise
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map."""
-        fd: int = self._bpf[name].map_fd
-        return fd
+        return self._maps[name]
 
     def counters(self) -> dict[Counter, int]:
         """The kernel-side counters, summed over CPUs."""
-        table = self._bpf["counters"]
-        return {which: int(sum(table[ct.c_int(which)])) for which in Counter}
+        cpus = bpf.possible_cpus()
+        fd = self._maps["counters"]
+        return {
+            which: sum(struct.unpack(f"={cpus}Q", bpf.look_up(fd, struct.pack("=I", which), 8 * cpus)))
+            for which in Counter
+        }
 
     def stats(self) -> tuple[ProgramStats, ...]:
         """The kernel's account of every program."""
-        return tuple(self._program_stats(name, fd) for name, fd in self._programs.items())
+        return tuple(ProgramStats(name, *bpf.program_info(fd)) for name, fd in self._programs.items())
 
     def open_sockets(self) -> Iterator[bytes] | None:
         """`struct open_socket` of every TCP socket in a process's files.
@@ -190,17 +151,24 @@ class LoadedPrograms:
         if not self._has_iterator:
             return None
         try:
-            program = self._bpf.load_func(b"bpf_iter__task_file", _PROG_TYPE_TRACING)
-        except Exception:  # BCC raises nothing narrower  # noqa: BLE001
+            with KernelTypes() as types:
+                target = types.function("bpf_iter_task_file") or 0
+            code = self._code("bpf_iter__task_file")
+            program = bpf.load_program(
+                "open_files", bpf.ProgramType.TRACING, code, bpf.AttachType.ITERATOR, target
+            )
+            try:
+                link = bpf.attach_iterator(program)
+            finally:
+                os.close(program)
+        except OSError:
             return None
-        attach = self._lib.bcc_iter_attach
-        attach.argtypes = [ct.c_int, ct.c_void_p, ct.c_uint]
-        link = attach(program.fd, None, 0)
-        return None if link < 0 else self._iterate(link)
+        return self._iterate(link)
 
-    def _iterate(self, link: int) -> Iterator[bytes]:
+    @staticmethod
+    def _iterate(link: int) -> Iterator[bytes]:
         try:
-            with os.fdopen(self._lib.bcc_iter_create(link), "rb", buffering=0) as file:
+            with os.fdopen(bpf.create_iterator(link), "rb", buffering=0) as file:
                 pending = b""
                 while chunk := file.read(1 << 16):
                     pending += chunk
@@ -216,80 +184,75 @@ class LoadedPrograms:
 
         A close that is still seen needs the birth of its TIME_WAIT.
         """
-        for fd in reversed(self._links):
-            with suppress(OSError):
-                os.close(fd)
+        _close_all(reversed(self._links))
         self._links.clear()
 
     def close(self) -> None:
         """Detach everything and free programs and maps."""
         self.detach()
-        self._bpf.cleanup()
+        for held in (self._programs, self._maps):
+            _close_all(held.values())
+            held.clear()
 
-    def _load(self, attachment: Attachment) -> int:
+    def load_program(self, attachment: Attachment, types: KernelTypes) -> None:
+        """Load one, or load it anew. Raises KernelLacksError."""
+        kind, attach = _LOADED_AS[attachment.kind]
+        target = types.function(attachment.target) or 0 if attach else 0
+        code = self._code(attachment.program)
         try:
-            fd: int = self._bpf.load_func(attachment.program.encode(), _PROG_TYPES[attachment.kind]).fd
-        except Exception as error:  # BCC raises nothing narrower
+            fd = bpf.load_program(attachment.program, kind, code, attach, target)
+        except OSError as error:
+            said = f" ({error.said})" if isinstance(error, bpf.RefusedError) and error.said else ""
             raise KernelLacksError(
-                f"the kernel refuses the eBPF program {attachment.program}: {error}",
-                "see the verifier's messages above; `twtrace doctor` says what this kernel allows",
-            ) from error
-        self._programs[attachment.program] = fd
-        return fd
-
-    def _attach(self, attachment: Attachment, fd: int) -> None:
-        target = attachment.target.encode()
-        if attachment.kind is Kind.RAW_TRACEPOINT:
-            link = self._lib.bpf_attach_raw_tracepoint(fd, target)
-        elif attachment.kind in (Kind.FENTRY, Kind.FEXIT):
-            link = self._lib.bpf_attach_kfunc(fd)
-        else:
-            link = self._lib.bpf_attach_kprobe(fd, _AT_ENTRY, b"twtrace", target, 0, 0)
-        if link < 0:
-            place = f"{attachment.kind.value} {attachment.target}"
-            raise KernelLacksError(
-                f"cannot attach to {place}: {os.strerror(ct.get_errno())}",
+                f"the kernel refuses the eBPF program {attachment.program}: {error.strerror}{said}",
                 "`twtrace doctor` says what this kernel and user allow",
-            )
+            ) from error
+        if attachment.program in self._programs:
+            os.close(self._programs[attachment.program])
+        self._programs[attachment.program] = fd
+
+    def attach(self, attachment: Attachment) -> None:
+        """Attach one that is loaded. Raises KernelLacksError."""
+        program = self._programs[attachment.program]
+        try:
+            if attachment.kind is Kind.KPROBE:
+                link = bpf.attach_kprobe(program, attachment.target)
+            else:
+                tracepoint = attachment.target if attachment.kind is Kind.RAW_TRACEPOINT else None
+                link = bpf.attach_raw_tracepoint(program, tracepoint)
+        except OSError as error:
+            raise KernelLacksError(
+                f"cannot attach to {attachment.kind.value} {attachment.target}: {error.strerror}",
+                "`twtrace doctor` says what this kernel and user allow",
+            ) from error
         self._links.append(link)
 
-    def _program_stats(self, name: str, fd: int) -> ProgramStats:
-        info = _ProgramInfo()
-        size = ct.c_uint32(ct.sizeof(info))
-        if self._lib.bpf_obj_get_info(fd, ct.byref(info), ct.byref(size)):
-            raise TwtraceError(
-                f"the kernel gives no account of {name}: {os.strerror(ct.get_errno())}",
-                "this is a defect: please report it",
-            )
-        return ProgramStats(name, info.run_time_ns, info.run_cnt, info.recursion_misses)
+    def _code(self, program: str) -> bytes:
+        return renumbered(self._compiled.programs[program], dict(enumerate(self._maps.values())))
+
+    def _make_maps(self) -> None:
+        if kernel_release() < (5, 11):
+            # d5299b67dd59 "bpf: Memcg-based memory accounting for bpf maps" and its like (v5.11)
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+        for name, kind in self._compiled.maps.items():
+            self._maps[name] = _made(name, kind)
 
 
-class _ProgramInfo(ct.Structure):
-    """The head of `struct bpf_prog_info`, include/uapi/linux/bpf.h."""
-
-    _fields_ = (
-        ("before", ct.c_uint8 * 192),
-        ("run_time_ns", ct.c_uint64),
-        ("run_cnt", ct.c_uint64),
-        ("recursion_misses", ct.c_uint64),
-    )
-
-
-def import_bcc() -> ModuleType:
-    """The bcc module, or an error that says how to get it."""
+def _made(name: str, kind: bpf.MapKind) -> int:
     try:
-        return import_module("bcc")
-    except ImportError as error:
+        return bpf.create_map(name, kind)
+    except OSError as error:
         raise KernelLacksError(
-            "BCC's Python bindings cannot be imported",
-            "install python3-bpfcc, and make the virtual environment from /usr/bin/python3 "
-            "with --system-site-packages (`make` does both)",
+            f"the kernel refuses the eBPF map {name} ({kind.max_entries} entries): {error.strerror}",
+            "if memory is short, give a smaller --ring; `twtrace doctor` says what is allowed",
         ) from error
 
 
-def _without_autoload(bcc: ModuleType) -> type:
-    """bcc.BPF, but it does not attach programs by itself, one by one, for what they are called."""
-    return type("BPF", (bcc.BPF,), {"_trace_autoload": lambda _self: None})
+def _close_all(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        with suppress(OSError):
+            os.close(fd)
 
 
 def _present(attachments: Iterable[Attachment], types: KernelTypes) -> list[Attachment]:
