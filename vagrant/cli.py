@@ -16,7 +16,7 @@ from vagrant.qemu import Accelerator, Limits
 
 _BOOT_SECONDS = 120
 _INTERRUPTED = 130
-_JOBS = 3
+_JOBS = 5
 _DOCS = PROJECT / "docs/support-matrix.md"
 _PYTEST = (
     *("python3", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),

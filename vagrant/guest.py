@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,9 @@ class Guests:
                     console=directory / "console",
                     output=directory / "output",
                     results=directory / "results",
+                    programs=directory / "programs",
                 )
-                pack(disks.project, job)
+                pack(disks.project, job, kernel.programs)
                 argv = qemu.command(disks, machine.memory, accelerator)
                 end = qemu.boot(argv, disks, job.limits, on_output)
                 told = results.parse(disks.results.read_text(errors="replace"))
@@ -79,6 +81,8 @@ class Guests:
                 if end.oops and not told.started and not output and len(retries) + 1 < _BOOTS:
                     retries.append(end.trouble)
                     continue
+                if told.status is not None:
+                    keep(disks.programs, kernel.programs)
                 said = disks.console.read_text(errors="replace")
                 return Done(
                     machine=machine,
@@ -93,8 +97,11 @@ class Guests:
                 )
 
 
-def pack(path: Path, job: Job) -> None:
-    """Write the disk with the project as it is now, changes not committed too, and the job for guest.sh."""
+def pack(path: Path, job: Job, programs: Path) -> None:
+    """Write the disk with the project as it is now, changes not committed too, and the job for guest.sh.
+
+    With it go the `programs` that earlier guests compiled.
+    """
     listed = run(
         [
             *("git", "-c", f"safe.directory={PROJECT}", "-C", PROJECT),
@@ -107,6 +114,8 @@ def pack(path: Path, job: Job) -> None:
         for name in sorted(set(filter(None, listed.split("\0")))):
             if (PROJECT / name).exists():
                 tar.add(PROJECT / name, arcname=name)
+        for program in programs.glob("*"):
+            tar.add(program, arcname=f".guest/programs/{program.name}")
         _add(tar, ".guest/command", job.command)
         _add(tar, ".guest/environment", [f"{name}={value}" for name, value in job.environment.items()])
 
@@ -116,3 +125,21 @@ def _add(tar: tarfile.TarFile, name: str, words: Sequence[str]) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
+
+
+def keep(path: Path, programs: Path) -> None:
+    """Make the folder `programs` what a guest's tar has; that guest has let go of the oldest."""
+    programs.mkdir(exist_ok=True)
+    kept = set()
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if (data := tar.extractfile(member)) is not None:
+                name = Path(member.name).name
+                kept.add(name)
+                aside = programs.with_name(f"{name}.new")
+                aside.write_bytes(data.read())
+                os.utime(aside, (member.mtime, member.mtime))
+                aside.replace(programs / name)
+    for old in programs.iterdir():
+        if old.name not in kept:
+            old.unlink(missing_ok=True)

@@ -41,6 +41,8 @@ class Kernel:
     initramfs: Path
     modules: Path
     """File system of /lib/modules."""
+    programs: Path
+    """Folder of what guests of it compiled."""
 
 
 class Cache:
@@ -65,6 +67,7 @@ class Cache:
             image=made / "vmlinuz",
             initramfs=made / "initramfs",
             modules=made / "modules.ext4",
+            programs=made / "programs",
         )
 
     def remove(self) -> None:

@@ -22,8 +22,9 @@ _DYING_SECONDS = 5
 _PROBE_SECONDS = 20
 _PROBE_MIB = 512
 
-# An oops ends the guest, and qemu with it. Messages from warnings up, so that an oops shows whole.
-_COMMAND_LINE = "console=ttyS0 loglevel=5 oops=panic panic=-1 net.ifnames=0"
+# An oops ends the guest, and qemu with it. Messages from warnings up, so that an oops shows whole. The
+# kernel's addresses, which are compiled into our programs, are the same in each boot.
+_COMMAND_LINE = "console=ttyS0 loglevel=5 oops=panic panic=-1 net.ifnames=0 nokaslr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Disks:
     """Written by qemu: what the command in the guest prints."""
     results: Path
     """Written by qemu: JSON lines of guest.sh and of the tests."""
+    programs: Path
+    """Written by qemu: a tar of the programs that were compiled there."""
 
 
 class Accelerator:
@@ -104,7 +107,8 @@ def command(disks: Disks, memory: int, accelerator: str) -> list[str]:
     for number, path in enumerate((disks.root, disks.kernel.modules, disks.project)):
         words += ["-drive", f"file={path},format=raw,if=none,readonly=on,id=disk{number}"]
         words += ["-device", f"virtio-blk-pci,drive=disk{number}"]
-    for name, path in {"output": disks.output, "results": disks.results}.items():
+    ports = {"output": disks.output, "results": disks.results, "programs": disks.programs}
+    for name, path in ports.items():
         words += ["-chardev", f"file,id={name},path={path}"]
         words += ["-device", f"virtserialport,chardev={name},name={name}"]
     return words
@@ -131,7 +135,7 @@ class End:
 
 def boot(argv: list[str], disks: Disks, limits: Limits, on_output: Callable[[bytes], None]) -> End:
     """Run a guest to its end; its command's output goes to `on_output` as it comes."""
-    for path in (disks.console, disks.output, disks.results):
+    for path in (disks.console, disks.output, disks.results, disks.programs):
         path.write_bytes(b"")
     messages = disks.console.with_suffix(".qemu")
     began = time.monotonic()

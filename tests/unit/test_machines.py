@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -356,7 +358,8 @@ def test_why_the_tests_of_a_guest_did_not_run_to_their_end(
 
 
 def kernel(folder: Path) -> Kernel:
-    return Kernel("package 1", folder / "vmlinuz", folder / "initramfs", folder / "modules.ext4")
+    files = (folder / name for name in ("vmlinuz", "initramfs", "modules.ext4", "programs"))
+    return Kernel("package 1", *files)
 
 
 class FakeBoots:
@@ -406,14 +409,39 @@ def test_only_an_oops_before_all_tests_is_tried_again(
 
 def test_the_project_goes_in_as_it_is_now_with_the_command(tmp_path: Path) -> None:
     job = guest.Job(["sh", "-c", "echo 'a  b'"], qemu.Limits(1, 1), {"NAME": "a value"})
-    guest.pack(tmp_path / "disk", job)
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs/abc").write_bytes(b"compiled")
+    guest.pack(tmp_path / "disk", job, tmp_path / "programs")
     with tarfile.open(tmp_path / "disk") as tar:
         names = tar.getnames()
         words = {name: tar.extractfile(f".guest/{name}") for name in ("command", "environment")}
         texts = {name: file.read() for name, file in words.items() if file}
     assert texts == {"command": b"sh\0-c\0echo 'a  b'\0", "environment": b"NAME=a value\0"}
-    assert {"vagrant/guest.sh", "pyproject.toml", "tests/unit/test_machines.py"} <= set(names)
+    given = {"vagrant/guest.sh", "pyproject.toml", "tests/unit/test_machines.py", ".guest/programs/abc"}
+    assert given <= set(names)
     assert not [name for name in names if name.startswith((".git/", ".venv/"))]
+
+
+def test_what_a_guest_compiled_is_kept_for_the_next(tmp_path: Path) -> None:
+    def tarred(**files: bytes) -> Path:
+        path = tmp_path / "tar"
+        with tarfile.open(path, "w") as tar:
+            tar.add(tmp_path, arcname=".", recursive=False)
+            for name, data in files.items():
+                info = tarfile.TarInfo(f"../{name}")
+                info.size, info.mtime = len(data), 1000
+                tar.addfile(info, io.BytesIO(data))
+        return path
+
+    programs = tmp_path / "image" / "programs"
+    programs.parent.mkdir()
+    guest.keep(tarred(a=b"1", b=b"2"), programs)
+    guest.keep(tarred(b=b"22", c=b"3"), programs)
+    kept = {path.name: path.read_bytes() for path in programs.iterdir()}
+    assert kept == {"b": b"22", "c": b"3"}
+    assert programs.stat().st_uid == os.geteuid()
+    assert (programs / "c").stat().st_mtime == 1000
+    assert not (programs.parent / "a").exists()
 
 
 def test_an_image_half_built_is_not_taken_for_one(tmp_path: Path) -> None:
