@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from tracer.errors import TwtraceError, UsageError, say
+from tracer.errors import TwtraceError
 from tracer.model import (
     CONNECTION_EVENTS,
     SCHEMA,
@@ -28,6 +26,9 @@ from tracer.model import (
     Start,
     Totals,
 )
+from tracer.tracelines import MAX_LINE, DamagedError, open_trace
+
+__all__ = ["Doubt", "Reader", "open_trace"]
 
 Json = dict[str, Any]
 
@@ -36,19 +37,17 @@ _OWNERS = frozenset({"owner", "opener", "closer", "by"})
 _HINT = "was it edited, or cut in the middle? the lines before it are good"
 
 
-@contextmanager
-def open_trace(path: str) -> Iterator[BinaryIO]:
-    """The lines of a trace; `-` is standard input. Raises UsageError."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(path).open("rb") as file:
-            yield file
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}", "give a file of `twtrace record`"
-        ) from error
+KEPT_DOUBTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why what was read may not be what was written."""
+
+    line: int
+    """By number, from 1; 0: the trace as a whole."""
+    text: str
+    """May hold hostile text."""
 
 
 class Reader:
@@ -56,21 +55,37 @@ class Reader:
 
     def __init__(self) -> None:
         self._owners: dict[bytes, Owner] = {}
+        self.doubts: list[Doubt] = []
+        """The first KEPT_DOUBTS, by the line they came up at."""
+        self.doubted = 0
+        """How many there are in all."""
 
     def read(self, lines: Iterable[bytes]) -> Iterator[Start | Event | End]:
-        """What the lines say, in order.
+        """What the lines say, in order; doubts are noted on the way.
 
-        A last line without its newline is left out with a warning: the trace was
+        A last line without its newline is left out with a doubt: the trace was
         cut off. Any other that cannot be read raises TwtraceError with its number.
         """
-        for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                say(f"warning: line {number} is cut off: read up to the line before")
-                return
-            try:
-                yield self._decode(orjson.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise TwtraceError(f"line {number} is no line of a trace: {error!r}", _HINT) from error
+        number = 0
+        try:
+            for number, line in enumerate(lines, 1):
+                if len(line) > MAX_LINE:
+                    self._doubt(number, f"longer than {MAX_LINE:,} bytes: left out")
+                    continue
+                if not line.endswith(b"\n"):
+                    self._doubt(number, "cut off: read up to the line before")
+                    return
+                try:
+                    yield self._decode(orjson.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise TwtraceError(f"line {number} is no line of a trace: {error!r}", _HINT) from error
+        except DamagedError as error:
+            self._doubt(number + 1, error.cause)
+
+    def _doubt(self, line: int, text: str) -> None:
+        self.doubted += 1
+        if len(self.doubts) < KEPT_DOUBTS:
+            self.doubts.append(Doubt(line, text))
 
     def _decode(self, line: Json) -> Start | Event | End:
         kind = line.pop("type")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -12,9 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from shutil import copyfileobj
 from threading import Condition
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 import orjson
 
@@ -22,8 +22,9 @@ from tracer.aggregate import Aggregator
 from tracer.errors import TwtraceError, UsageError
 from tracer.filters import Filters
 from tracer.model import End, Event, Snapshot, Start
-from tracer.reader import Reader, open_trace
+from tracer.reader import Reader
 from tracer.series import SECOND
+from tracer.tracelines import MAX_LINE, DamagedError, blocks_of, unpacked
 
 MAX_SPEED = 1000.0
 
@@ -34,8 +35,7 @@ _STRETCH = 500
 
 _FOREVER = 1 << 63
 _BLOCK = 1 << 18
-_LONGEST_START = 1 << 26
-_HINT = "give a file of `twtrace record`; a compressed one as in: zcat FILE | twtrace replay -"
+_HINT = "give a file of `twtrace record`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +84,18 @@ class Trace:
         self.name = "standard input" if path == "-" else path
         if path == "-" and sys.stdin.isatty():
             raise UsageError("standard input is a terminal, no trace", _HINT)
+        self._damage: str | None = None
         with ExitStack() as opened:
-            file = opened.enter_context(open_trace(path))
-            if path == "-" or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                file = opened.enter_context(self._copy(file))
-            self._file = file
+            source = opened.enter_context(unpacked(path))
+            if (
+                path != "-"
+                and isinstance(source, io.BufferedReader)
+                and stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+            ):
+                self._file: IO[bytes] = source
+            else:
+                self._file = opened.enter_context(self._copy(blocks_of(source)))
+            file = self._file
             self.start = self._read_start()
             last, self._size = _last_whole_line(file)
             self.ended_us, has_end = _end(last)
@@ -108,13 +115,17 @@ class Trace:
             yield line
 
     @contextmanager
-    def _copy(self, file: BinaryIO) -> Iterator[BinaryIO]:
+    def _copy(self, blocks: Iterator[bytes]) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile() as copy:
+            is_line = False
             try:
-                first = file.readline(_LONGEST_START)
-                copy.write(first)
-                if first.endswith(b"\n"):  # else it may be anything, and endless
-                    copyfileobj(file, copy)
+                for block in blocks:
+                    copy.write(block)
+                    is_line = is_line or b"\n" in block
+                    if not is_line and copy.tell() > MAX_LINE:  # it may be anything, and endless
+                        break
+            except DamagedError as error:  # it is cut off there
+                self._damage = error.cause
             except OSError as error:
                 raise TwtraceError(
                     f"cannot copy {self.name} to {tempfile.gettempdir()}: {error.strerror}",
@@ -124,9 +135,11 @@ class Trace:
 
     def _read_start(self) -> Start:
         self._file.seek(0)
-        first = self._file.readline(_LONGEST_START)
+        first = self._file.readline(MAX_LINE)
         if not first:
-            raise UsageError(f"{self.name} is empty", _HINT)
+            raise UsageError(
+                f"{self.name}: {self._damage}" if self._damage else f"{self.name} is empty", _HINT
+            )
         if _is_start(first):
             for start in Reader().read([first]):
                 if isinstance(start, Start):
@@ -141,7 +154,7 @@ def _is_start(line: bytes) -> bool:
         return False
 
 
-def _last_whole_line(file: BinaryIO) -> tuple[bytes, int]:
+def _last_whole_line(file: IO[bytes]) -> tuple[bytes, int]:
     """That line, and where it ends."""
     at = file.seek(0, os.SEEK_END)
     tail = b""
