@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from tracer.account import MAX_NAMED_PIDS, Account, Key
 from tracer.flows import Flows
@@ -24,7 +25,7 @@ from tracer.model import (
     Ways,
 )
 from tracer.paths import Paths
-from tracer.ports import PortPools
+from tracer.ports import Peak, PortPools
 from tracer.series import SECOND
 
 _FOLD_ABOVE = 4
@@ -32,12 +33,32 @@ _FOLD_ABOVE = 4
 _MAX_ACCOUNTS = 8_000
 
 
+class Watcher(Protocol):
+    """Is told of each event of a connection with whose it is, before that is folded into others."""
+
+    def closed(self, event: Close, account: Account) -> None:
+        """A connection is over."""
+
+    def waiting(self, event: TimeWait, account: Account) -> None:
+        """A TIME_WAIT is born, or was there."""
+
+    def waited(self, event: TimeWaitEnd, account: Account) -> None:
+        """It is gone; `account` is whose it was when it was born."""
+
+    def held(self, event: Held, account: Account) -> None:
+        """A half-closed connection is held, or is in another state now."""
+
+    def lost(self, event: Lost) -> None:
+        """Something could not be recorded."""
+
+
 class Aggregator:
     """Takes in events in order, gives a Snapshot at any time. Pure: the time is the events'."""
 
-    def __init__(self, start: Start, filters: str = "") -> None:
+    def __init__(self, start: Start, filters: str = "", watcher: Watcher | None = None) -> None:
         self._start = start
         self._filters = filters
+        self._watcher = watcher
         self._accounts: dict[Key, Account] = {}
         self._alike: dict[Key, list[Account]] = {}
         self._with_cgroup: dict[str, Key] = {}
@@ -72,11 +93,33 @@ class Aggregator:
                 self._ports.counters(event)
             elif isinstance(event, Lost):
                 self._lost += event.count
+                if self._watcher is not None:
+                    self._watcher.lost(event)
+
+    def is_waiting(self, conn: int) -> bool:
+        """Has it a TIME_WAIT here?"""
+        return conn in self._time_waits
+
+    def is_preexisting(self, conn: int) -> bool:
+        """Has it a TIME_WAIT that was there before?"""
+        return conn in self._preexisting
+
+    def is_held(self, conn: int) -> bool:
+        """Is it held half-closed?"""
+        return conn in self._held
 
     @property
     def settings(self) -> dict[int, dict[str, int | str]]:
         """By namespace, as they are now."""
         return self._ports.settings
+
+    def settle(self, start: Start) -> None:
+        """Take over settings as another part of the same recording found them."""
+        self._ports.settings |= {int(netns): values for netns, values in start.sysctl.items()}
+
+    def peaks(self) -> tuple[Peak, ...]:
+        """Source ports over all the time there was."""
+        return self._ports.peaks()
 
     def reset(self, now_us: int) -> None:
         """Count anew from `now_us` on; what is there stays, and so do the last two minutes' series."""
@@ -181,6 +224,8 @@ class Aggregator:
         self._paths.close(event, account)
         process = event.owner.process
         self._flows.close(event, account, process.pid if process else None)
+        if self._watcher is not None:
+            self._watcher.closed(event, account)
 
     def _time_wait(self, event: TimeWait, second: int) -> None:
         account = self._account(event.owner, second)
@@ -191,12 +236,16 @@ class Aggregator:
         self._flows.time_wait(event)
         if event.preexisting:
             self._preexisting.add(event.ends.conn)
+        if self._watcher is not None:
+            self._watcher.waiting(event, account)
 
     def _time_wait_end(self, event: TimeWaitEnd) -> None:
         holder = self._time_waits.pop(event.ends.conn, None)
         if holder is not None:
             holder.present().time_wait_end()
             self._total.time_wait_end()
+            if self._watcher is not None:
+                self._watcher.waited(event, holder)
         self._ports.time_wait_end(event)
         self._flows.time_wait_end(event)
         self._paths.time_wait_end(event)
@@ -204,12 +253,14 @@ class Aggregator:
 
     def _hold(self, event: Held, second: int) -> None:
         self._release(event.ends.conn)
+        account = self._account(event.owner, second)
         if event.state in ("CLOSE_WAIT", "FIN_WAIT2"):
-            account = self._account(event.owner, second)
             self._held[event.ends.conn] = account, event.state
             account.hold(event.state, 1)
             self._total.hold(event.state, 1)
             self._flows.hold(event, account)
+        if self._watcher is not None:
+            self._watcher.held(event, account)
 
     def _release(self, conn: int) -> None:
         held = self._held.pop(conn, None)

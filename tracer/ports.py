@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import nlargest
+from typing import NamedTuple
 
 from tracer.account import Account
 from tracer.lifetime import expected_lifetime_us
@@ -32,6 +33,33 @@ class _Pool:
     ends: Series = field(default_factory=Series)
     owners: Counter[Account] = field(default_factory=Counter)
     """Of TIME_WAITs born and of connects that failed."""
+    peak: int = 0
+    peak_us: int = 0
+    since_us: int = 0
+
+    def note(self, ts_us: int) -> None:
+        """Remember when the most ports were held."""
+        used = self.time_waits + self.live
+        if used > self.peak:
+            self.since_us = self.since_us or ts_us
+            self.peak, self.peak_us = used, ts_us
+
+
+class Peak(NamedTuple):
+    """The ports for one destination over all the time there was."""
+
+    key: Key
+    size: int | None
+    """Ports there are; None: settings not known."""
+    peak: int
+    """Most held at once, ..."""
+    peak_us: int
+    """... and when that was first so."""
+    since_us: int
+    """When the first was held."""
+    now: int
+    failures: int
+    who: Who
 
 
 class PortPools:
@@ -60,6 +88,7 @@ class PortPools:
             key = _key(event.ends, bound=False)
         pool = self._waiting[event.ends.conn] = self._pool(key)
         pool.time_waits += 1
+        pool.note(event.ts_us)
         if not event.preexisting:
             pool.births.add(event.ts_us // SECOND)
             pool.owners[account] += 1
@@ -85,7 +114,9 @@ class PortPools:
         for pool in self._pools.values():
             pool.live = 0
         for held in event.live:
-            self._pool((held.netns, held.family, held.saddr, held.daddr, held.dport)).live = held.ports
+            pool = self._pool((held.netns, held.family, held.saddr, held.daddr, held.dport))
+            pool.live = held.ports
+            pool.note(event.ts_us)
 
     def pools(self, now_us: int) -> tuple[Pool, ...]:
         """The fullest, as of `now_us`."""
@@ -101,6 +132,24 @@ class PortPools:
         ]
         made.sort(key=lambda pool: (pool.failures_lately, pool.settles, pool.used), reverse=True)
         return tuple(made)
+
+    def peaks(self) -> tuple[Peak, ...]:
+        """Those that failed, then those with the most ports at once."""
+        top = nlargest(_SHOWN, self._pools.items(), key=lambda item: (item[1].failures, item[1].peak))
+        return tuple(
+            Peak(
+                key,
+                automatic_ports(self.settings.get(key[0], {})),
+                pool.peak,
+                pool.peak_us,
+                pool.since_us,
+                pool.time_waits + pool.live,
+                pool.failures,
+                mostly(pool.owners),
+            )
+            for key, pool in top
+            if pool.peak or pool.failures
+        )
 
     def _made(self, key: Key, pool: _Pool, now_us: int) -> Pool:
         netns, family, saddr, daddr, dport = key

@@ -9,6 +9,7 @@ from tracer.errors import TwtraceError, UsageError
 from tracer.model import ConnectFailed, Event, Start
 from tracer.record import Encoder
 from tracer.report.data import as_json
+from tracer.report.model import Reports
 from tracer.report.reading import read
 from tracer.report.text import render
 from tracer.whatif import Outcome, WhatIf, parse_change
@@ -115,7 +116,7 @@ def test_report_of_a_trace() -> None:
     assert "found no free source port 50 times" in text
     assert "WHAT IF keepalive" in text
     assert max(map(len, text.splitlines())) <= 110
-    told = orjson.loads(as_json(found))
+    told = orjson.loads(as_json(Reports((found,))))
     assert told["findings"][0]["who"]["pids"] == [1]
     assert told["what_if"][0]["after"]["connections"] == 1
 

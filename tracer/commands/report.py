@@ -9,7 +9,8 @@ from tracer.errors import ExitCode
 from tracer.output import Output
 from tracer.reader import open_trace
 from tracer.report.data import as_json
-from tracer.report.reading import read
+from tracer.report.many import read_all
+from tracer.report.reading import Part, Wanted
 from tracer.report.text import render
 from tracer.whatif import parse_change
 
@@ -42,10 +43,10 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     changes = tuple(map(parse_change, options.what_if))
     with open_trace(options.file) as lines:
-        found = read(lines, changes)
+        found = read_all([Part(lines, options.file)], Wanted(changes=changes))
     output = Output(options.color)
     if options.json:
         sys.stdout.write(as_json(found).decode())
     else:
-        output.write(render(found, color=output.color))
+        output.write(render(found.reports[0], color=output.color))
     return ExitCode.OK

@@ -6,7 +6,7 @@ import textwrap
 import time
 
 from tracer.model import Pool, Snapshot
-from tracer.report.reading import Report
+from tracer.report.model import Report
 from tracer.series import SECOND
 from tracer.settings import SETTINGS, Values
 from tracer.table import rows
