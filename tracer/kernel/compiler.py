@@ -23,8 +23,8 @@ from tracer.errors import KernelLacksError, TwtraceError, say
 from tracer.kernel import bpf, programcache
 from tracer.kernel.compiled import Compiled, renumbered
 
-_PATIENCE_S = 120
-"""An emulated guest needs up to ten seconds, a loaded one more."""
+_PATIENCE_S = 600
+"""An emulated guest needs a quarter of a minute, a loaded one several."""
 _LAST_WORDS = 12
 
 _LOCAL_INCLUDE = re.compile(r'^#include "([\w/.]+)"$', re.MULTILINE)
