@@ -225,9 +225,10 @@ static __always_inline u8 reset_by_whom(struct bpf_raw_tracepoint_args *ctx, u32
 	return HOW_UNKNOWN;
 }
 
-/* tcp_time_wait() may have gone on to tcp_done() by a jump, and left no frame. */
+/* tcp_time_wait() may have gone on to tcp_done() by a jump.  Where the call before
+ * it cannot be read, only info->waits tells. */
 #ifdef HOOKS_FENTRY
-#define IF_NOT_IN_TIME_WAIT HOW_RESET_SENT /* info->waits would say so */
+#define IF_NOT_IN_TIME_WAIT HOW_RESET_SENT
 #else
 #define IF_NOT_IN_TIME_WAIT HOW_UNKNOWN
 #endif
@@ -249,8 +250,11 @@ static __always_inline u8 without_time_wait(struct bpf_raw_tracepoint_args *ctx,
 	if (!stack)
 		return HOW_UNKNOWN;
 	for (i = 0; i < STACK_FRAMES; i++) {
-		if (WITHIN(stack->ip[i], tcp_time_wait) || WITHIN(stack->ip[i], tcp_fin))
+		if (WITHIN(stack->ip[i], tcp_time_wait) || WITHIN(stack->ip[i], tcp_fin) ||
+		    CALLS(stack->ip[i], tcp_time_wait))
 			return HOW_FIN;
+		if (CALLS(stack->ip[i], tcp_done))
+			return HOW_RESET_SENT;
 		if (WITHIN(stack->ip[i], tcp_rcv_state_process) ||
 		    WITHIN(stack->ip[i], tcp_keepalive_timer))
 			return IF_NOT_IN_TIME_WAIT;

@@ -22,6 +22,26 @@ BPF_PERCPU_ARRAY(stacks, struct stack, LANES);
 
 #define WITHIN(ip, function) ((ip) >= START_##function && (ip) < END_##function)
 
+/* Whether the call that is to return to `ip` was to `function`.  It may have
+ * gone on to another by a jump, and left no frame.  Only a near call on x86-64
+ * is understood: five bytes, e8 and the distance; its target may be the padding
+ * before the function (call depth tracking, __pfx_). */
+#define CALLS(ip, function)                   \
+	(WITHIN(call_target(ip), function) || \
+	 WITHIN(call_target(ip), __pfx_##function))
+
+static __always_inline u64 call_target(u64 ip)
+{
+#ifdef bpf_target_x86
+	u64 before = 0;
+
+	bpf_probe_read_kernel(&before, sizeof(before), (void *)(ip - sizeof(before)));
+	if ((before >> 24 & 0xff) == 0xe8)
+		return ip + (s64)(s32)(before >> 32);
+#endif
+	return 0;
+}
+
 /* Innermost frame first; NULL if the kernel gives none.  `ctx` is the program's. */
 static __always_inline struct stack *read_stack(void *ctx, u32 lane)
 {

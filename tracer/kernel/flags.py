@@ -52,6 +52,8 @@ _STACK_SYMBOLS = (
     "tcp_time_wait",
     "tcp_fin",
     "tcp_done",
+    "__pfx_tcp_time_wait",
+    "__pfx_tcp_done",
     "tcp_keepalive_timer",
     "__tcp_close",
     # bpf/hooks/causes.h
