@@ -98,6 +98,20 @@ struct file {
 		MEMBER(OFFSET_file__f_count, long, references);
 #define NO_REFERENCE 0L
 #endif
+		MEMBER(OFFSET_file__private_data, struct socket *, private_data);
+	};
+};
+
+struct fdtable {
+	union {
+		MEMBER(OFFSET_fdtable__max_fds, u32, max_fds);
+		MEMBER(OFFSET_fdtable__fd, struct file **, fd);
+	};
+};
+
+struct files_struct {
+	union {
+		MEMBER(OFFSET_files_struct__fdt, struct fdtable *, fdt);
 	};
 };
 
@@ -156,8 +170,20 @@ struct mm_struct {
 	};
 };
 
+#ifdef WITH_SYS_EXIT
+struct thread_info {
+	union {
+		MEMBER(OFFSET_thread_info__status, u32, status);
+	};
+};
+#endif
+
 struct task_struct {
 	union {
+#ifdef WITH_SYS_EXIT
+		MEMBER(OFFSET_task_struct__thread_info, struct thread_info, thread_info);
+#endif
+		MEMBER(OFFSET_task_struct__files, struct files_struct *, files);
 		MEMBER(OFFSET_task_struct__flags, unsigned int, flags);
 		MEMBER(OFFSET_task_struct__tgid, int, tgid);
 		MEMBER(OFFSET_task_struct__group_leader, struct task_struct *, group_leader);

@@ -26,9 +26,8 @@ BPF_PERCPU_ARRAY(stacks, struct stack, LANES);
  * gone on to another by a jump, and left no frame.  Only a near call on x86-64
  * is understood: five bytes, e8 and the distance; its target may be the padding
  * before the function (call depth tracking, __pfx_). */
-#define CALLS(ip, function)                   \
-	(WITHIN(call_target(ip), function) || \
-	 WITHIN(call_target(ip), __pfx_##function))
+#define CALLS(ip, function) \
+	(WITHIN(call_target(ip), function) || WITHIN(call_target(ip), __pfx_##function))
 
 static __always_inline u64 call_target(u64 ip)
 {

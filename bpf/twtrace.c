@@ -15,6 +15,9 @@
 #else
 #include "hooks/functions.h"
 #endif
+#ifdef WITH_SYS_EXIT
+#include "hooks/accept.h"
+#endif
 
 /* inet_sock_set_state, see on_transition(). */
 int transition_1(struct bpf_raw_tracepoint_args *ctx)
@@ -129,6 +132,15 @@ RETURN(inet_csk_accept)
 
 	if (sk)
 		on_use(sk);
+	return 0;
+}
+#endif
+
+#ifdef WITH_SYS_EXIT
+/* sys_exit */
+int system_call(struct bpf_raw_tracepoint_args *ctx)
+{
+	system_call_ends((void *)ctx->args[0], ctx->args[1]);
 	return 0;
 }
 #endif

@@ -382,7 +382,7 @@ def accepted_never_used_reset(world: World) -> None:
     world.closes(client, first="none", how="reset_sent", via="close", by=client.actor)
     maybe = [who(server.actor, "inferred"), who(None)]
     less = {"opener": maybe, "owner": maybe}
-    reset_received(world, server, less={"kprobe": less, "timer": less})
+    reset_received(world, server, less={"timer": less})
 
 
 @scenario(**FULL_FIN_WAIT2)
@@ -400,7 +400,7 @@ def accepted_never_used_closed(world: World) -> None:
         via="close",
         by=server.actor,
         states=PASSIVE,
-        less={"kprobe": less, "timer": less},
+        less={"timer": less},
     )
     world.closes(
         client, first="local", how="fin", via="close", by=client.actor, states=ACTIVE, time_wait="TIME_WAIT"

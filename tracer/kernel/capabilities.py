@@ -69,7 +69,8 @@ def examine() -> Report:
 
 def _needs(source: hooks.Source) -> set[str]:
     """The names of the checks a source rests on."""
-    tracepoints = {_check_of(a.target) for a in source.attachments if a.kind is hooks.Kind.RAW_TRACEPOINT}
+    needed = [attachment for attachment in source.attachments if attachment.needed]
+    tracepoints = {_check_of(a.target) for a in needed if a.kind is hooks.Kind.RAW_TRACEPOINT}
     return tracepoints or {source.name}
 
 

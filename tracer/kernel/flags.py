@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tracer.errors import KernelLacksError
@@ -30,6 +30,9 @@ _LAYOUT = {
         "skc_v6_rcv_saddr",
     ),
     "socket": ("file", "sk"),
+    "file": ("private_data",),
+    "fdtable": ("max_fds", "fd"),
+    "files_struct": ("fdt",),
     "socket_lock_t": ("owned",),
     "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
     "inet_sock": ("inet_sport",),
@@ -37,9 +40,12 @@ _LAYOUT = {
     "timer_list": ("expires", "function"),
     "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
     "mm_struct": ("arg_start", "arg_end"),
-    "task_struct": ("flags", "tgid", "group_leader", "start_boottime", "mm", "comm"),
+    "task_struct": ("flags", "tgid", "group_leader", "start_boottime", "mm", "comm", "files"),
 }
 """Every struct member that bpf/kernel.h reads."""
+
+_SYS_EXIT_LAYOUT = {"task_struct": ("thread_info",), "thread_info": ("status",)}
+"""And what bpf/hooks/accept.h needs of x86."""
 
 _EITHER = {"file": ("f_ref", "f_count")}
 """Of these, the first that the kernel has."""
@@ -100,7 +106,10 @@ class LoadOptions:
 
 def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes) -> list[str]:
     """For BCC. Raises KernelLacksError when this kernel has not what the programs read."""
-    flags = [*_layout_flags(types), *_option_flags(options), f"-DHOOKS_{source.name.upper()}"]
+    flags = [*_layout_flags(types, _LAYOUT), *_either_flags(types), *_option_flags(options)]
+    flags.append(f"-DHOOKS_{source.name.upper()}")
+    if any(attachment.target == hooks.SYSTEM_CALL for attachment in source.attachments):
+        flags += ["-DWITH_SYS_EXIT", *_layout_flags(types, _SYS_EXIT_LAYOUT)]
     flags.append(f"-DMAX_HELD={_MAX_HELD_KPROBE if source.name == 'kprobe' else options.max_socks}")
     flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
     if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
@@ -126,8 +135,8 @@ _BPF_F_NO_PREALLOC = 1
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
 
 
-def _layout_flags(types: KernelTypes) -> Iterator[str]:
-    for struct, members in _LAYOUT.items():
+def _layout_flags(types: KernelTypes, layout: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    for struct, members in layout.items():
         for member in members:
             offset = types.offset(struct, member)
             if offset is None:
@@ -136,6 +145,9 @@ def _layout_flags(types: KernelTypes) -> Iterator[str]:
                     "this kernel is newer or older than twtrace knows: please report it",
                 )
             yield f"-DOFFSET_{struct}__{member}={offset}"
+
+
+def _either_flags(types: KernelTypes) -> Iterator[str]:
     for struct, alternatives in _EITHER.items():
         for member in alternatives:
             offset = types.offset(struct, member)

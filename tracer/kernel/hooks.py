@@ -105,6 +105,8 @@ _ENTRIES = (
 ACCEPT = "inet_csk_accept"
 _WISH = "tcp_time_wait"
 """These two with fentry alone: a kprobe hides all others from whatever interrupts it."""
+SYSTEM_CALL = "sys_exit"
+"""In place of the former: the end of every system call, so with kprobes alone, which are seldom used."""
 
 _TOLD_OTHERWISE = frozenset({_EXPIRY, ACCEPT, _WISH})
 """By the kernel stack, or by the next use: why_killed() in bpf/hooks/functions.h, without_time_wait()
@@ -124,6 +126,8 @@ def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachm
     )
 
 
+_X86_64 = os.uname().machine == "x86_64"
+"""bpf/hooks/accept.h knows no other system calls and registers."""
 _STACK_TELLS = "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell"
 
 
@@ -155,8 +159,11 @@ SOURCES = {
         ),
         Source(
             "kprobe",
-            _entries(Kind.KPROBE, "entry__", _ENTRIES),
-            _facts("kprobe", _STACK_TELLS),
+            (
+                *((_raw(SYSTEM_CALL, "system_call", needed=False, told_otherwise=True),) if _X86_64 else ()),
+                *_entries(Kind.KPROBE, "entry__", _ENTRIES),
+            ),
+            _facts("kprobe", _STACK_TELLS, "; raw tracepoint sys_exit of accept()" if _X86_64 else ""),
         ),
         Source(
             "timer",
