@@ -324,13 +324,18 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 	u8 how = HOW_FIN;
 	int substate;
 
-	substate = link_time_wait(birth_of(info->hash, info->ep.sport, info->ep.dport), info->conn,
-				  info->closer.pid ? &info->closer : &info->opener, old);
-	if (!substate) {
+	substate =
+		link_time_wait(sk, birth_of(info->hash, info->ep.sport, info->ep.dport), info->conn,
+			       info->closer.pid ? &info->closer : &info->opener, old);
+	if (substate <= 0) {
 		how = classify(ctx, sk, info, old, process, lane);
 		if (how == HOW_FIN && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING)) {
-			info->flags |= EVF_OVERFLOW;
-			count(COUNT_TW_OVERFLOWED);
+			if (substate == CANNOT_TELL) {
+				count(COUNT_LOST_BIRTHS);
+			} else {
+				info->flags |= EVF_OVERFLOW;
+				count(COUNT_TW_OVERFLOWED);
+			}
 		}
 		if (process && how == HOW_RESET_SENT && !info->closer.pid) {
 			name_closer(info, sk, me, VIA_ABORT);
@@ -353,7 +358,7 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 	ev->new = TCP_CLOSE;
 	if (old == TCP_SYN_SENT)
 		ev->failed = why_not_connected(sk, info, process);
-	if (substate) {
+	if (substate > 0) {
 		ev->flags |= EVF_TIME_WAIT;
 		ev->old = substate;
 	}

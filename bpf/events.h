@@ -167,12 +167,13 @@ enum counter {
 	COUNT_LOST_CLOSE,
 	COUNT_LOST_TW_END,
 	COUNT_LOST_PROCESS,
-	COUNT_LOST_SOCKS, /* map full: a connection was not followed */
-	COUNT_LOST_TWS,	  /* map full: a TIME_WAIT was not followed */
-	COUNT_LOST_HELD,  /* map full: a half-closed socket was not listed */
-	COUNT_LOST_STEPS, /* a transition that the tracepoint did not show */
-	COUNT_LOST_ENDS,  /* of those → CLOSE */
-	COUNT_CONNS,	  /* number the connections, by enum lane */
+	COUNT_LOST_SOCKS,  /* map full: a connection was not followed */
+	COUNT_LOST_TWS,	   /* map full: a TIME_WAIT was not followed */
+	COUNT_LOST_HELD,   /* map full: a half-closed socket was not listed */
+	COUNT_LOST_STEPS,  /* a transition that the tracepoint did not show */
+	COUNT_LOST_ENDS,   /* of those → CLOSE */
+	COUNT_LOST_BIRTHS, /* a TIME_WAIT due, neither shown nor found nor known not to be */
+	COUNT_CONNS,	   /* number the connections, by enum lane */
 	COUNTERS = COUNT_CONNS + LANES,
 };
 

@@ -68,9 +68,55 @@ struct ns_common {
 	};
 };
 
+struct hlist_nulls_node {
+	union {
+		MEMBER(OFFSET_hlist_nulls_node__next, struct hlist_nulls_node *, next);
+	};
+};
+
+struct hlist_nulls_head {
+	union {
+		MEMBER(OFFSET_hlist_nulls_head__first, struct hlist_nulls_node *, first);
+	};
+};
+
+struct inet_ehash_bucket {
+	union {
+		MEMBER(OFFSET_inet_ehash_bucket__chain, struct hlist_nulls_head, chain);
+	};
+};
+
+struct inet_hashinfo {
+	union {
+		MEMBER(OFFSET_inet_hashinfo__ehash, struct inet_ehash_bucket *, ehash);
+		MEMBER(OFFSET_inet_hashinfo__ehash_mask, u32, ehash_mask);
+	};
+};
+
+struct inet_timewait_death_row {
+	union {
+		MEMBER(OFFSET_inet_timewait_death_row__hashinfo, struct inet_hashinfo *, hashinfo);
+	};
+};
+
+struct netns_ipv4 {
+	union {
+#ifdef DEATH_ROW_APART
+		/* fbb8295248e1 "tcp: allocate tcp_death_row outside of struct netns_ipv4"
+		 * (v5.18), undone by e9bd0cca09d1 (v6.1) */
+		MEMBER(OFFSET_netns_ipv4__tcp_death_row, struct inet_timewait_death_row *,
+		       tcp_death_row);
+#else
+		MEMBER(OFFSET_netns_ipv4__tcp_death_row, struct inet_timewait_death_row,
+		       tcp_death_row);
+#endif
+	};
+};
+
 struct net {
 	union {
 		MEMBER(OFFSET_net__ns, struct ns_common, ns);
+		MEMBER(OFFSET_net__ipv4, struct netns_ipv4, ipv4);
 	};
 };
 
@@ -85,6 +131,7 @@ struct sock_common {
 		MEMBER(OFFSET_sock_common__skc_net, struct net *, skc_net);
 		MEMBER(OFFSET_sock_common__skc_v6_daddr, struct in6_addr, skc_v6_daddr);
 		MEMBER(OFFSET_sock_common__skc_v6_rcv_saddr, struct in6_addr, skc_v6_rcv_saddr);
+		MEMBER(OFFSET_sock_common__skc_nulls_node, struct hlist_nulls_node, skc_nulls_node);
 	};
 };
 

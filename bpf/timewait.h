@@ -9,6 +9,7 @@
 
 #include "filter.h"
 #include "output.h"
+#include "table.h"
 
 struct tw_info {
 	u64 conn;    /* 0 until its full socket is known */
@@ -40,17 +41,6 @@ BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
  * tw_ended(), if that transition was never seen. */
 BPF_HASH(births, u64, struct birth, 4096);
 
-static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
-{
-	return (u64)hash << 32 | (u32)sport << 16 | dport;
-}
-
-static __always_inline u64 birth_of_tw(struct inet_timewait_sock *tw)
-{
-	return birth_of(READ(tw, __tw_common.skc_hash), bpf_ntohs(READ(tw, tw_sport)),
-			bpf_ntohs(READ(tw, __tw_common.skc_dport)));
-}
-
 /* Reads what a mini-socket is about; false if the filters leave it out. */
 static __always_inline bool read_time_wait(struct tw_info *info, struct inet_timewait_sock *tw)
 {
@@ -61,57 +51,6 @@ static __always_inline bool read_time_wait(struct tw_info *info, struct inet_tim
 	info->substate = READ(tw, tw_substate);
 	info->expires = READ(tw, tw_timer.expires);
 	return endpoints_pass(&info->ep, info->family);
-}
-
-static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
-{
-	struct tw_info info = {};
-	struct birth birth = { .tw = (u64)tw };
-	u64 tw_key = (u64)tw, birth_key = birth_of_tw(tw);
-
-	if (!read_time_wait(&info, tw))
-		return;
-	count(COUNT_TW_BORN);
-	info.born = bpf_ktime_get_ns();
-	if (info.substate == TCP_TIME_WAIT)
-		info.turned = info.born;
-	info.due = due;
-	info.birth = birth_key;
-	birth.substate = info.substate;
-	births.update(&birth_key, &birth);
-	if (tws.update(&tw_key, &info))
-		count(COUNT_LOST_TWS);
-}
-
-/* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket
- * that took its place, 0 if none did. */
-static __always_inline int link_time_wait(u64 birth_key, u64 conn, const struct process_id *owner,
-					  u8 old)
-{
-	struct birth *found, birth;
-	struct tw_info *info;
-
-	if (old != TCP_FIN_WAIT2 && old != TCP_CLOSING)
-		return 0;
-	found = births.lookup(&birth_key);
-	if (!found)
-		return 0;
-	birth = *found;
-	births.delete(&birth_key);
-	info = tws.lookup(&birth.tw);
-	if (info) {
-		info->conn = conn;
-		info->owner = *owner;
-	}
-	return birth.substate;
-}
-
-static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw)
-{
-	if (info->turned)
-		info->rearmed++;
-	else if (READ(tw, tw_substate) == TCP_TIME_WAIT)
-		info->turned = bpf_ktime_get_ns();
 }
 
 static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 flags, u8 reason,
@@ -142,6 +81,87 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 	send_event(ev);
 }
 
+/* The end was not seen, but another lives at its address now. */
+static __always_inline void tw_replaced(const struct tw_info *info, u64 key)
+{
+	const struct process_id nobody = {};
+
+	send_tw_end(info, bpf_ktime_get_ns(), 0, REASON_UNKNOWN, &nobody);
+	count(COUNT_TW_ENDED);
+	tws.delete(&key);
+}
+
+static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
+{
+	struct tw_info info = {};
+	struct birth birth = { .tw = (u64)tw };
+	u64 tw_key = (u64)tw, birth_key = birth_of_tw(tw);
+	struct tw_info *last = tws.lookup(&tw_key);
+
+	if (last)
+		tw_replaced(last, tw_key);
+	if (!read_time_wait(&info, tw))
+		return;
+	count(COUNT_TW_BORN);
+	info.born = bpf_ktime_get_ns();
+	if (info.substate == TCP_TIME_WAIT)
+		info.turned = info.born;
+	info.due = due;
+	info.birth = birth_key;
+	birth.substate = info.substate;
+	births.update(&birth_key, &birth);
+	if (tws.update(&tw_key, &info))
+		count(COUNT_LOST_TWS);
+}
+
+#define CANNOT_TELL -1
+
+/* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket
+ * that took its place, 0 if none did, or CANNOT_TELL.  A birth that the kernel did not show
+ * is made up for here. */
+static __always_inline int link_time_wait(struct sock *sk, u64 birth_key, u64 conn,
+					  const struct process_id *owner, u8 old)
+{
+	struct inet_timewait_sock *tw;
+	struct birth *shown;
+	struct tw_info *info;
+	u64 key;
+	int substate;
+
+	if (old != TCP_FIN_WAIT2 && old != TCP_CLOSING)
+		return 0;
+	shown = births.lookup(&birth_key);
+	if (shown) {
+		key = shown->tw;
+		substate = shown->substate;
+	} else {
+		if (!find_time_wait(&tw, READ(sk, __sk_common.skc_net), birth_key))
+			return CANNOT_TELL;
+		if (!tw)
+			return 0;
+		key = (u64)tw;
+		substate = READ(tw, tw_substate);
+		info = tws.lookup(&key);
+		if (!info || info->conn || info->birth != birth_key) /* else births was full */
+			tw_born(tw, READ(tw, tw_timer.expires));
+	}
+	births.delete(&birth_key);
+	info = tws.lookup(&key);
+	if (info) {
+		info->conn = conn;
+		info->owner = *owner;
+	}
+	return substate;
+}
+
+static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw)
+{
+	if (info->turned)
+		info->rearmed++;
+	else if (READ(tw, tw_substate) == TCP_TIME_WAIT)
+		info->turned = bpf_ktime_get_ns();
+}
+
 /* The end of a mini-socket whose memory is still its own.  Without `known` it
  * is older than us: user space knows it from the socket dump. */
 static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
@@ -165,16 +185,6 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 		birth = known->birth;
 		births.delete(&birth);
 	}
-	tws.delete(&key);
-}
-
-/* The end was not seen, but another lives at its address now. */
-static __always_inline void tw_replaced(const struct tw_info *info, u64 key)
-{
-	const struct process_id nobody = {};
-
-	send_tw_end(info, bpf_ktime_get_ns(), 0, REASON_UNKNOWN, &nobody);
-	count(COUNT_TW_ENDED);
 	tws.delete(&key);
 }
 

@@ -94,7 +94,7 @@ ENTRY(__inet_twsk_schedule)
 	if ((u8)ARGUMENT(2))
 		rearmed(tw);
 	else
-		born(tw);
+		tw_born(tw, 0);
 	return 0;
 }
 
@@ -102,7 +102,7 @@ ENTRY(__inet_twsk_schedule)
  * here: the loader attaches this where it must. */
 ENTRY(inet_twsk_hashdance_schedule)
 {
-	born((void *)ARGUMENT(0));
+	tw_born((void *)ARGUMENT(0), 0);
 	return 0;
 }
 

@@ -42,16 +42,6 @@
  * killed(), since the next mini-socket may have that address. */
 BPF_PERCPU_ARRAY(fired, u64, 1);
 
-static __always_inline void born(struct inet_timewait_sock *tw)
-{
-	u64 key = (u64)tw;
-	struct tw_info *info = tws.lookup(&key);
-
-	if (info)
-		tw_replaced(info, key);
-	tw_born(tw, 0);
-}
-
 static __always_inline void rearmed(struct inet_timewait_sock *tw)
 {
 	u64 key = (u64)tw;

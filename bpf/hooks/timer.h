@@ -107,12 +107,9 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 			moved(info, tw, due);
 		return;
 	}
-	if (info) {
-		if (info->maybe_gone && !is_birth(ctx)) {
-			moved(info, tw, due);
-			return;
-		}
-		tw_replaced(info, key);
+	if (info && info->maybe_gone && !is_birth(ctx)) {
+		moved(info, tw, due);
+		return;
 	}
 	tw_born(tw, due);
 }

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel import hidden
+from tests.kernel.hidden import watch_without_births
 from tests.kernel.support import ROOT, Line, Namespace, ends_of, namespace, of, owners, read, recording
+from tracer.kernel import flags
 
 pytestmark = pytest.mark.kernel
 
@@ -184,3 +187,17 @@ def test_stopping_amid_traffic_makes_nothing_up(tmp_path: Path) -> None:
                     assert [line for line in closes if line.get("overflow") or not line["time_wait"]] == []
             finally:
                 playing.kill()
+
+
+@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text
+def test_a_birth_neither_shown_nor_found_is_lost(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven of seven, and none is taken for an overflow; the ledger's residue says so as well."""
+    monkeypatch.setattr(flags, "_LONGEST_CHAIN", 0)
+    seen = watch_without_births("timer", netns, monkeypatch)
+    waits = hidden.ACTIVE + hidden.PASSIVE
+    assert seen.lost == {"births of time_waits, not shown by the kernel": waits}
+    assert [(close.how, close.time_wait, close.overflow) for close in seen.closes] == [
+        ("fin", False, False)
+    ] * waits
+    assert (seen.totals["time_wait_born"], seen.totals["time_wait_overflowed"]) == (0, 0)
+    assert (seen.balance.born, seen.balance.kernel, seen.balance.residue) == (0, waits, -waits)

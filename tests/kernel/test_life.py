@@ -23,7 +23,9 @@ from typing import Any
 
 import pytest
 
+from tests.kernel import hidden
 from tests.kernel.expect import FACTS, disagreements, place
+from tests.kernel.hidden import watch_without_births
 from tests.kernel.support import (
     NOT_SHOWN,
     ROOT,
@@ -44,6 +46,7 @@ from tracer.kernel.btf import KernelTypes
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.hooks import Kind, transitions
 from tracer.kernel.loader import LoadedPrograms, load
+from tracer.model import Grade
 
 pytestmark = pytest.mark.kernel
 
@@ -319,6 +322,25 @@ def test_no_line_but_the_expected(source: str, life: Life) -> None:
     assert {netns: ledger[str(netns)]["residue"] for netns in ours if str(netns) in ledger} == {
         netns: 0 for netns in ours if of(lines, "close", netns=netns, time_wait=True)
     }
+
+
+@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text
+@each_source
+def test_births_that_are_not_shown(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own table has them: none is lost, none an overflow, each has its owner."""
+    with namespace() as where:
+        seen = watch_without_births(source, where, monkeypatch)
+    assert {birth.owner.grade for birth in seen.born} == {Grade.CERTAIN}
+    assert Counter(birth.owner.process.comm for birth in seen.born if birth.owner.process) == {
+        "the-server": hidden.ACTIVE,
+        "the-client": hidden.PASSIVE,
+    }
+    assert [(close.how, close.time_wait, close.overflow) for close in seen.closes] == [
+        ("fin", True, False)
+    ] * len(seen.born)
+    assert (seen.totals["time_wait_born"], seen.totals["time_wait_overflowed"]) == (len(seen.born), 0)
+    assert seen.lost.keys() <= (SKIPPED_KPROBES if source == "kprobe" else set())
+    assert (seen.balance.kernel, seen.balance.residue) == (len(seen.born), 0)
 
 
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text

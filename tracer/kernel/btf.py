@@ -16,7 +16,7 @@ from tracer.kernel.libbpf import load_libbpf
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-_KIND_STRUCT, _KIND_UNION, _KIND_TYPEDEF, _KIND_FUNC = 4, 5, 8, 12
+_KIND_POINTER, _KIND_STRUCT, _KIND_UNION, _KIND_TYPEDEF, _KIND_FUNC = 2, 4, 5, 8, 12
 _MODIFIERS = frozenset({_KIND_TYPEDEF, 9, 10, 11, 18})  # typedef volatile const restrict type_tag
 
 
@@ -71,8 +71,13 @@ class KernelTypes:
         Members of anonymous structs and unions inside count as the outer one's.
         None if the kernel has no such struct or member.
         """
-        type_id = self._find(struct, _KIND_STRUCT) or self._find(struct, _KIND_TYPEDEF)
-        return None if type_id is None else self._offset_in(type_id, member)
+        found = self._member(struct, member)
+        return None if found is None else found.byte_offset
+
+    def is_pointer(self, struct: str, member: str) -> bool:
+        """Whether `member` is a pointer; false if there is no such member."""
+        found = self._member(struct, member)
+        return found is not None and self._type(self._skip_modifiers(found.type_id)).kind == _KIND_POINTER
 
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments a raw tracepoint passes; None if there is no such tracepoint."""
@@ -94,14 +99,18 @@ class KernelTypes:
             return None
         return self._type(self._type(type_id).size_or_type).vlen
 
-    def _offset_in(self, type_id: int, member: str) -> int | None:
+    def _member(self, struct: str, member: str) -> _Found | None:
+        type_id = self._find(struct, _KIND_STRUCT) or self._find(struct, _KIND_TYPEDEF)
+        return None if type_id is None else self._member_of(type_id, member)
+
+    def _member_of(self, type_id: int, member: str) -> _Found | None:
         for found in self._members(self._skip_modifiers(type_id)):
             if found.name == member:
-                return found.byte_offset
+                return found
             if not found.name:
-                inner = self._offset_in(found.type_id, member)
+                inner = self._member_of(found.type_id, member)
                 if inner is not None:
-                    return found.byte_offset + inner
+                    return inner._replace(byte_offset=found.byte_offset + inner.byte_offset)
         return None
 
     def _members(self, type_id: int) -> Iterator[_Found]:

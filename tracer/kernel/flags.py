@@ -17,7 +17,13 @@ EVENT_STRIDE = 184
 
 _LAYOUT = {
     "ns_common": ("inum",),
-    "net": ("ns",),
+    "net": ("ns", "ipv4"),
+    "netns_ipv4": ("tcp_death_row",),
+    "inet_timewait_death_row": ("hashinfo",),
+    "inet_hashinfo": ("ehash", "ehash_mask"),
+    "inet_ehash_bucket": ("chain",),
+    "hlist_nulls_head": ("first",),
+    "hlist_nulls_node": ("next",),
     "sock_common": (
         "skc_daddr",
         "skc_rcv_saddr",
@@ -28,6 +34,7 @@ _LAYOUT = {
         "skc_net",
         "skc_v6_daddr",
         "skc_v6_rcv_saddr",
+        "skc_nulls_node",
     ),
     "socket": ("file", "sk"),
     "file": ("private_data",),
@@ -87,6 +94,9 @@ _MAX_HELD_KPROBE = 8192
 """Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips their
 programs on that CPU (bpf_disable_instrumentation(), include/linux/bpf.h), and a read passes all buckets."""
 
+_LONGEST_CHAIN = 64
+"""How far one in the kernel's table of connections is followed; few have more than a handful."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
@@ -112,6 +122,8 @@ def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes
         flags += ["-DWITH_SYS_EXIT", *_layout_flags(types, _SYS_EXIT_LAYOUT)]
     flags.append(f"-DMAX_HELD={_MAX_HELD_KPROBE if source.name == 'kprobe' else options.max_socks}")
     flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
+    if types.is_pointer("netns_ipv4", "tcp_death_row"):
+        flags.append("-DDEATH_ROW_APART")
     if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
         flags.append("-DHAVE_BUCKET_EXPIRY")
     symbols = find_functions((*_STACK_SYMBOLS, _HANDLER))
@@ -167,6 +179,7 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     # Entries on demand where the allocator is safe in any context: 7c8199e24fa0
     # "bpf: Introduce any context BPF specific memory allocator." (v6.1).
     yield f"-DBIG_MAP_FLAGS={_BPF_F_NO_PREALLOC if hooks.kernel_release() >= (6, 1) else 0}"
+    yield f"-DLONGEST_CHAIN={_LONGEST_CHAIN}"
     yield f"-DTRANSITION_COPIES={hooks.copies()}"
     yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
     if options.with_states:

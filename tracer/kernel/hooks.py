@@ -106,7 +106,7 @@ ACCEPT = "inet_csk_accept"
 _WISH = "tcp_time_wait"
 """These two with fentry alone: a kprobe hides all others from whatever interrupts it."""
 SYSTEM_CALL = "sys_exit"
-"""In place of the former: the end of every system call, so with kprobes alone, which are seldom used."""
+"""In place of the former, with kprobes alone: every system call pays for it."""
 
 _TOLD_OTHERWISE = frozenset({_EXPIRY, ACCEPT, _WISH})
 """By the kernel stack, or by the next use: why_killed() in bpf/hooks/functions.h, without_time_wait()

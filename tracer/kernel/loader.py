@@ -47,6 +47,7 @@ class Counter(IntEnum):
     LOST_HELD = 11
     LOST_STEPS = 12
     LOST_ENDS = 13
+    LOST_BIRTHS = 14
 
 
 @dataclass(frozen=True, slots=True)

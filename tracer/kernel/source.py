@@ -58,6 +58,7 @@ _LOST = {
     Counter.LOST_HELD: "half-closed sockets, map full",
     Counter.LOST_STEPS: "transitions of connections, not shown by the kernel",
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
+    Counter.LOST_BIRTHS: "births of time_waits, not shown by the kernel",
 }
 _MISSED = "kernel events of any namespace, program interrupted by itself"
 

@@ -1,0 +1,61 @@
+"""A source whose births the kernel does not show, and what comes of seven TIME_WAITs then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.kernel.support import Namespace, eventually
+from tracer.filters import Filters
+from tracer.kernel import hooks
+from tracer.kernel.flags import LoadOptions
+from tracer.kernel.source import LiveSource
+from tracer.model import Balance, Close, Event, Lost, TimeWait
+
+ACTIVE, PASSIVE = 4, 3
+_BIRTHS = frozenset({"__inet_twsk_schedule", "inet_twsk_hashdance_schedule", "timer_start"})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a source told of connections that leave so many TIME_WAITs."""
+
+    events: list[Event]
+    lost: dict[str, int]
+    totals: dict[str, int]
+    balance: Balance
+
+    @property
+    def born(self) -> list[TimeWait]:
+        return [event for event in self.events if isinstance(event, TimeWait)]
+
+    @property
+    def closes(self) -> list[Close]:
+        """Of those who closed first."""
+        return [event for event in self.events if isinstance(event, Close) and event.first == "local"]
+
+
+def watch_without_births(name: str, where: Namespace, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """`ACTIVE` closed first by the server, `PASSIVE` by the client; the births' hooks are not attached."""
+    source = hooks.SOURCES[name]
+    others = tuple(one for one in source.attachments if one.target not in _BIRTHS)
+    assert len(others) < len(source.attachments)
+    monkeypatch.setitem(hooks.SOURCES, name, replace(source, attachments=others))
+    live = LiveSource(LoadOptions(filters=Filters(netns=where.inode), hooks=name, ring_mib=1))
+    try:
+        events = live.preexisting()
+        where.run("mixed", "4", str(ACTIVE), str(PASSIVE), "0")
+
+        def all_closed() -> bool:
+            events.extend(live.read())
+            return sum(isinstance(event, Close) for event in events) == 2 * (ACTIVE + PASSIVE)
+
+        eventually(all_closed)
+        totals = live.totals()
+        last, balances = live.stop()
+    finally:
+        live.close()
+    events += last
+    lost = {event.what: event.count for event in events if isinstance(event, Lost)}
+    return Seen(events, lost, totals, balances[str(where.inode)])
