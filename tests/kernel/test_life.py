@@ -1,8 +1,8 @@
 """Every birth, end and closing way of a TCP connection, from each source of facts.
 
 `tests/scenarios/` makes them happen and says what a trace must have of each.
-With fentry all of it is exact; where another source may say less, the expected
-line has it (`less`).
+With fentry and kprobes all of it is exact; where the timer source may say less, the
+expected line has it (`less`).
 """
 
 from __future__ import annotations

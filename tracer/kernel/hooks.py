@@ -128,7 +128,10 @@ def _entries(kind: Kind, prefix: str, functions: Iterable[str]) -> tuple[Attachm
 
 _X86_64 = os.uname().machine == "x86_64"
 """bpf/hooks/accept.h knows no other system calls and registers."""
-_STACK_TELLS = "the kernel stack at FIN_WAIT2 to CLOSE; `unknown` where it does not tell"
+_STACK_TELLS = (
+    "the kernel stack at FIN_WAIT2 to CLOSE, and none in the kernel's table of connections; "
+    "`unknown` where the stack does not tell"
+)
 
 
 def _facts(hook: str, overflow: str, owner: str = "") -> dict[str, str]:
@@ -153,7 +156,7 @@ SOURCES = {
             ),
             _facts(
                 "fentry/fexit",
-                "fentry tcp_time_wait without __inet_twsk_schedule",
+                "fentry tcp_time_wait, and none in the kernel's table of connections",
                 "; fexit inet_csk_accept",
             ),
         ),
