@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import hidden
-from tests.kernel.hidden import watch_without_births
 from tests.kernel.support import ROOT, Line, Namespace, ends_of, namespace, of, owners, read, recording
 from tracer.kernel import flags
 
@@ -189,11 +188,10 @@ def test_stopping_amid_traffic_makes_nothing_up(tmp_path: Path) -> None:
                 playing.kill()
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text
 def test_a_birth_neither_shown_nor_found_is_lost(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven of seven, and none is taken for an overflow; the ledger's residue says so as well."""
     monkeypatch.setattr(flags, "_LONGEST_CHAIN", 0)
-    seen = watch_without_births("timer", netns, monkeypatch)
+    seen = hidden.watch_without_births("timer", netns, monkeypatch)
     waits = hidden.ACTIVE + hidden.PASSIVE
     assert seen.lost == {"births of time_waits, not shown by the kernel": waits}
     assert [(close.how, close.time_wait, close.overflow) for close in seen.closes] == [

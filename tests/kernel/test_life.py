@@ -25,7 +25,6 @@ import pytest
 
 from tests.kernel import hidden
 from tests.kernel.expect import FACTS, disagreements, place
-from tests.kernel.hidden import watch_without_births
 from tests.kernel.support import (
     NOT_SHOWN,
     ROOT,
@@ -324,12 +323,11 @@ def test_no_line_but_the_expected(source: str, life: Life) -> None:
     }
 
 
-@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # BCC's, with all of the text
 @each_source
 def test_births_that_are_not_shown(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's own table has them: none is lost, none an overflow, each has its owner."""
     with namespace() as where:
-        seen = watch_without_births(source, where, monkeypatch)
+        seen = hidden.watch_without_births(source, where, monkeypatch)
     assert {birth.owner.grade for birth in seen.born} == {Grade.CERTAIN}
     assert Counter(birth.owner.process.comm for birth in seen.born if birth.owner.process) == {
         "the-server": hidden.ACTIVE,
