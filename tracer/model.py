@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 SCHEMA = 1
 
-STATES = (
-    "",
+StateName = Literal[
     "ESTABLISHED",
     "SYN_SENT",
     "SYN_RECV",
@@ -22,7 +21,9 @@ STATES = (
     "LISTEN",
     "CLOSING",
     "NEW_SYN_RECV",
-)
+]
+
+STATES: tuple[str, ...] = ("", *get_args(StateName))
 """State names by the kernel's number (include/net/tcp_states.h), without `TCP_`."""
 
 

@@ -1,12 +1,34 @@
-"""The trace: events to lines of JSON and back (schema 1 of the contract)."""
+"""The trace: events to lines of JSON (schema 1 of the contract)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
+from zlib import crc32
 
-import orjson
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.json import Encoder as JsonEncoder
 
+from tracer.lines import (
+    BalanceLine,
+    CloseLine,
+    ConnectFailedLine,
+    CountersLine,
+    EndLine,
+    HeldLine,
+    Line,
+    LivePortsLine,
+    LostLine,
+    OwnerLine,
+    StartLine,
+    StateLine,
+    TimeWaitEndLine,
+    TimeWaitLine,
+    TotalsLine,
+    WaitTotals,
+)
 from tracer.model import (
     CONNECTION_EVENTS,
     SCHEMA,
@@ -20,6 +42,7 @@ from tracer.model import (
     Lost,
     Owner,
     Start,
+    State,
     TimeWait,
     TimeWaitEnd,
     Totals,
@@ -30,89 +53,71 @@ _TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items(
     Counters: "counters",
 }
 
+# An event's values are plain strings; which there may be is checked when they are read.
+_Made = Callable[..., Line]
+_state_line: _Made = StateLine
+_held_line: _Made = HeldLine
+_close_line: _Made = CloseLine
+_connect_failed_line: _Made = ConnectFailedLine
+_time_wait_line: _Made = TimeWaitLine
+_time_wait_end_line: _Made = TimeWaitEndLine
+_start_line: _Made = StartLine
+_live_ports_line: Callable[..., LivePortsLine] = LivePortsLine
+_wait_totals: Callable[..., WaitTotals] = WaitTotals
+
+_MAX_OWNERS = 65_536
+_NULL = Raw(b"null")
+_encode = JsonEncoder().encode
+
 
 class Encoder:
     """Events to lines, and the count of them for the `end` line."""
 
     def __init__(self) -> None:
-        self._owners: dict[int, tuple[Owner, orjson.Fragment]] = {}
+        self._owners: dict[int, tuple[Owner, Raw]] = {}
         self._lines: Counter[str] = Counter()
         self._overflowed = 0
         self._born = 0
         self._preexisting = 0
         self._ended: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
+        self._crc32 = 0
+        self._made: dict[type, Callable[[Any], Line]] = {
+            State: self._state,
+            Held: self._held,
+            Close: self._close,
+            ConnectFailed: self._connect_failed,
+            TimeWait: self._time_wait,
+            TimeWaitEnd: self._time_wait_end,
+            Lost: _lost,
+            Counters: _counters,
+        }
 
     def start(self, start: Start) -> bytes:
         """The first line."""
         self._lines["start"] += 1
-        return _line({"type": "start", "schema": SCHEMA, **asdict(start)})
+        argv = tuple(
+            word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for word in start.argv
+        )
+        return self._line(_start_line(SCHEMA, **{**asdict(start), "argv": argv}))
 
     def note(self, event: Event) -> None:
         """Count an event whose line nobody wants."""
         self._lines[_TYPES[type(event)]] += 1
-        if isinstance(event, Lost):
-            self._lost[event.what] += event.count
-        elif isinstance(event, TimeWaitEnd):
-            self._ended[event.reason] += 1
-        elif isinstance(event, Close):
+        if isinstance(event, Close):
             self._overflowed += event.overflow
         elif isinstance(event, TimeWait):
             self._preexisting += event.preexisting
             self._born += not event.preexisting
+        elif isinstance(event, TimeWaitEnd):
+            self._ended[event.reason] += 1
+        elif isinstance(event, Lost):
+            self._lost[event.what] += event.count
 
     def event(self, event: Event) -> bytes:
         """One line of the middle, counted."""
         self.note(event)
-        kind = _TYPES[type(event)]
-        if isinstance(event, Lost):
-            return _line({"type": kind, **asdict(event)})
-        if isinstance(event, Counters):
-            return _line({"type": kind, **asdict(event), "live": [held._asdict() for held in event.live]})
-        line: dict[str, object] = {"type": kind, "ts_us": event.ts_us}
-        line |= event.ends._asdict()
-        line["owner"] = self._owner(event.owner)
-        if isinstance(event, Close):
-            line |= {
-                "role": event.role,
-                "first": event.first,
-                "how": event.how,
-                "via": event.via,
-                "age_us": event.age_us,
-                "states": event.states,
-                "time_wait": event.time_wait,
-                "opener": self._owner(event.opener),
-                "closer": self._owner(event.closer),
-            }
-            if event.overflow:
-                line["overflow"] = True
-            if event.bound:
-                line["bound"] = True
-        elif isinstance(event, ConnectFailed):
-            line |= {"error": event.error, "cause": event.cause}
-        elif isinstance(event, TimeWait):
-            line["substate"] = event.substate
-            self._note_preexisting(line, event.preexisting)
-        elif isinstance(event, TimeWaitEnd):
-            line |= {
-                "lifetime_us": event.lifetime_us,
-                "fin_wait2_us": event.fin_wait2_us,
-                "reason": event.reason,
-                "by": None if event.by is None else self._owner(event.by),
-                "rearmed": event.rearmed,
-            }
-            self._note_preexisting(line, event.preexisting)
-        elif isinstance(event, Held):
-            line |= {"state": event.state, "role": event.role}
-            self._note_preexisting(line, event.preexisting)
-        else:
-            line |= {
-                "old": event.old,
-                "new": event.new,
-                "dwell_us": event.dwell_us,
-                "context": event.context,
-            }
-        return _line(line)
+        return self._line(self._made[type(event)](event))
 
     def end(
         self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]
@@ -129,53 +134,115 @@ class Encoder:
             ledger,
         )
         end = End(ts_us, totals, dict(self._lost), duration_us)
-        return end, _line(
-            {
-                "type": "end",
-                "ts_us": ts_us,
-                "totals": {
-                    "lines": totals.lines,
-                    "time_wait": {
-                        "born": totals.born,
-                        "preexisting": totals.preexisting,
-                        "ended": totals.ended,
-                        "remaining": totals.remaining,
-                        "overflowed": totals.overflowed,
-                    },
-                    "kernel": kernel,
-                    "ledger": {netns: asdict(balance) for netns, balance in ledger.items()},
-                },
-                "lost": end.lost,
-                "duration_us": duration_us,
-            }
+        waits = _wait_totals(
+            totals.born, totals.preexisting, totals.ended, totals.remaining, totals.overflowed
+        )
+        line = TotalsLine(totals.lines, waits, kernel, _ledger(ledger), self._crc32)
+        return end, self._line(EndLine(ts_us, line, end.lost, duration_us))
+
+    def _line(self, line: Line) -> bytes:
+        encoded = _encode(line) + b"\n"
+        self._crc32 = crc32(encoded, self._crc32)
+        return encoded
+
+    # By position, and without a helper for what they have in common: these run for each event.
+
+    def _state(self, event: State) -> Line:
+        return _state_line(
+            event.ts_us,
+            *event.ends,
+            self._owner(event.owner),
+            event.old,
+            event.new,
+            event.dwell_us,
+            event.context,
         )
 
-    @staticmethod
-    def _note_preexisting(line: dict[str, object], preexisting: bool) -> None:
-        if preexisting:
-            line["preexisting"] = True
+    def _held(self, event: Held) -> Line:
+        return _held_line(
+            event.ts_us,
+            *event.ends,
+            self._owner(event.owner),
+            event.state,
+            event.role,
+            _if_true(event.preexisting),
+        )
 
-    def _owner(self, owner: Owner) -> orjson.Fragment:
+    def _close(self, event: Close) -> Line:
+        return _close_line(
+            event.ts_us,
+            *event.ends,
+            self._owner(event.owner),
+            event.role,
+            event.first,
+            event.how,
+            event.via,
+            event.age_us,
+            event.states,
+            event.time_wait,
+            self._owner(event.opener),
+            self._owner(event.closer),
+            _if_true(event.overflow),
+            _if_true(event.bound),
+        )
+
+    def _connect_failed(self, event: ConnectFailed) -> Line:
+        return _connect_failed_line(
+            event.ts_us, *event.ends, self._owner(event.owner), event.error, event.cause
+        )
+
+    def _time_wait(self, event: TimeWait) -> Line:
+        return _time_wait_line(
+            event.ts_us,
+            *event.ends,
+            self._owner(event.owner),
+            event.substate,
+            _if_true(event.preexisting),
+        )
+
+    def _time_wait_end(self, event: TimeWaitEnd) -> Line:
+        return _time_wait_end_line(
+            event.ts_us,
+            *event.ends,
+            self._owner(event.owner),
+            event.lifetime_us,
+            event.fin_wait2_us,
+            event.reason,
+            _NULL if event.by is None else self._owner(event.by),
+            event.rearmed,
+            _if_true(event.preexisting),
+        )
+
+    def _owner(self, owner: Owner) -> Raw:
         # By identity: hashing an owner costs more than encoding it. The owner is
         # kept beside its text, so that no other can take over its identity.
         known = self._owners.get(id(owner))
         if known is None:
-            known = self._owners[id(owner)] = owner, orjson.Fragment(orjson.dumps(owner_json(owner)))
-            if len(self._owners) > _MAX_OWNERS:
+            if len(self._owners) >= _MAX_OWNERS:
                 self._owners.clear()
+            known = self._owners[id(owner)] = owner, Raw(_encode(_owner_line(owner)))
         return known[1]
 
 
-_MAX_OWNERS = 65_536
-
-
-def owner_json(owner: Owner) -> dict[str, object]:
-    """An owner as the contract has it: what is not known is left out, but pid and comm are null."""
+def _owner_line(owner: Owner) -> OwnerLine:
     if owner.process is None:
-        return {"pid": None, "comm": None, "grade": owner.grade.value}
-    process = {name: value for name, value in asdict(owner.process).items() if value is not None}
-    return {"pid": process.pop("pid"), "comm": process.pop("comm"), "grade": owner.grade.value, **process}
+        return OwnerLine(None, None, owner.grade.value)
+    known = {name: value for name, value in asdict(owner.process).items() if value is not None}
+    return OwnerLine(grade=owner.grade.value, **known)
 
 
-def _line(value: dict[str, object]) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+def _lost(event: Lost) -> LostLine:
+    return LostLine(event.ts_us, event.what, event.count)
+
+
+def _counters(event: Counters) -> Line:
+    live = tuple(_live_ports_line(*ports) for ports in event.live)
+    return CountersLine(event.ts_us, event.kernel, _ledger(event.ledger), live, event.sysctl)
+
+
+def _ledger(ledger: dict[str, Balance]) -> dict[str, BalanceLine]:
+    return {netns: BalanceLine(**asdict(balance)) for netns, balance in ledger.items()}
+
+
+def _if_true(value: bool) -> bool | UnsetType:
+    return value or UNSET

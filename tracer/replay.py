@@ -19,12 +19,14 @@ from typing import IO, Protocol, runtime_checkable
 import orjson
 
 from tracer.aggregate import Aggregator
+from tracer.audit import NO_END
 from tracer.errors import TwtraceError, UsageError
 from tracer.filters import Filters
+from tracer.lines import MAX_NUMBER
 from tracer.model import End, Event, Snapshot, Start
-from tracer.reader import Reader
+from tracer.reader import Doubt, Reader
 from tracer.series import SECOND
-from tracer.tracelines import MAX_LINE, DamagedError, blocks_of, unpacked
+from tracer.tracelines import MAX_LINE, DamagedError, blocks_of, lines_of, unpacked
 
 MAX_SPEED = 1000.0
 
@@ -106,13 +108,14 @@ class Trace:
 
     def lines(self) -> Iterator[bytes]:
         """All whole lines; of several such iterators only the newest goes on."""
+        return lines_of(self._blocks())
+
+    def _blocks(self) -> Iterator[bytes]:
         self._file.seek(0)
         left = self._size
-        for line in self._file:
-            left -= len(line)
-            if left < 0:
-                return
-            yield line
+        while left and (block := self._file.read(min(left, _BLOCK))):
+            left -= len(block)
+            yield block
 
     @contextmanager
     def _copy(self, blocks: Iterator[bytes]) -> Iterator[IO[bytes]]:
@@ -140,25 +143,17 @@ class Trace:
             raise UsageError(
                 f"{self.name}: {self._damage}" if self._damage else f"{self.name} is empty", _HINT
             )
-        if _is_start(first):
-            for start in Reader().read([first]):
-                if isinstance(start, Start):
-                    return start
-        raise UsageError(f"{self.name} is no trace: its first line is not a `start` line", _HINT)
-
-
-def _is_start(line: bytes) -> bool:
-    try:
-        return line.endswith(b"\n") and bool(orjson.loads(line)["type"] == "start")
-    except (ValueError, TypeError, KeyError):
-        return False
+        for start in Reader().read([first]):
+            if isinstance(start, Start):
+                return start
+        raise UsageError(f"{self.name} is empty", _HINT)
 
 
 def _last_whole_line(file: IO[bytes]) -> tuple[bytes, int]:
     """That line, and where it ends."""
     at = file.seek(0, os.SEEK_END)
     tail = b""
-    while at and tail.count(b"\n") < 2:  # noqa: PLR2004 - its own, and that of the line before
+    while at and tail.count(b"\n") < 2 and len(tail) <= 2 * MAX_LINE:  # noqa: PLR2004 - its own, and that of the line before
         block = min(at, _BLOCK)
         at -= block
         file.seek(at)
@@ -174,7 +169,8 @@ def _end(line: bytes) -> tuple[int | None, bool]:
         ended_us, kind = value["ts_us"], value["type"]
     except (ValueError, TypeError, KeyError):
         return None, False
-    return (ended_us, kind == "end") if isinstance(ended_us, int) else (None, False)
+    is_time = isinstance(ended_us, int) and 0 <= ended_us <= MAX_NUMBER
+    return (ended_us, kind == "end") if is_time else (None, False)
 
 
 class Playback:
@@ -188,6 +184,7 @@ class Playback:
         self._trace = trace
         self._filters = filters
         self._reader = Reader()
+        self._doubts: list[Doubt] = []
         self._reset_us: int | None = None
         self.began_us = trace.start.ts_us
         self.ended_us = None if trace.ended_us is None else max(trace.ended_us, self.began_us)
@@ -216,12 +213,18 @@ class Playback:
         self._reset_us = self.at_us
         self._is_reset = True
 
+    @property
+    def doubts(self) -> list[Doubt]:
+        """The first of those that came up so far, however often it was read."""
+        return max(self._doubts, self._reader.doubts, key=len)
+
     def snapshot(self, by: str = "process") -> Snapshot:
         """As of this moment."""
         return self._aggregator.snapshot(self.at_us, by)
 
     def _rewind(self) -> None:
         self._aggregator = Aggregator(self._trace.start, self._filters.describe())
+        self._doubts = self.doubts
         self._items = self._reader.read(self._trace.lines())
         next(self._items, None)  # the `start` line
         self._ahead: Event | End | None = None
@@ -266,9 +269,7 @@ class Playback:
 
     def _next(self) -> Event | End | None:
         item = next(self._items, None)
-        if isinstance(item, Start):
-            raise TwtraceError("a second `start` line", "give one trace at a time")
-        return item
+        return None if isinstance(item, Start) else item
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,9 +319,14 @@ class ReplayRun:
     @property
     def warning(self) -> str | None:
         """What is wrong with the trace, for when the screen is gone."""
-        if self._trace.is_whole:
-            return None
-        return f"warning: {self._trace.name} was cut off: played up to its last whole line"
+        found = []
+        if not self._trace.is_whole:
+            found.append(f"{self._trace.name} was cut off: played up to its last whole line")
+        doubts = [doubt for doubt in self._playback.doubts if self._trace.is_whole or doubt.text != NO_END]
+        if doubts:
+            more = f", and {len(doubts) - 1} more" if len(doubts) > 1 else ""
+            found.append(f"{self._trace.name}: {doubts[0]}{more}")
+        return f"warning: {'; '.join(found)}" if found else None
 
     @property
     def playhead(self) -> Playhead:

@@ -13,9 +13,22 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tracer"
 
 PURE = {
-    *("account", "advice", "aggregate", "claims", "cli", "duration", "errors", "filters", "flows", "habit"),
+    *(
+        "account",
+        "advice",
+        "aggregate",
+        "audit",
+        "claims",
+        "cli",
+        "duration",
+        "errors",
+        "filters",
+        "flows",
+        "habit",
+    ),
     *(
         "lifetime",
+        "lines",
         "model",
         "portmodel",
         "ports",
@@ -24,6 +37,7 @@ PURE = {
         "replay",
         "report.data",
         "report.text",
+        "schema",
         "series",
     ),
     *("settings", "table", "text", "tracefile", "verdict", "whatif"),

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.errors import UsageError
-from tracer.reader import Doubt, Reader
 from tracer.tracelines import MAX_LINE, DamagedError, lines_of, open_trace
 
 LINES = [b'{"n": %d}\n' % number for number in range(50_000)]
@@ -59,15 +58,6 @@ def test_cut_off_while_compressed(tmp_path: Path, pack: Callable[[bytes], bytes]
         read += (line for line in lines if line.endswith(b"\n"))
     assert read == LINES[: len(read)]
     assert len(read) > 20_000
-
-
-def test_damage_is_a_doubt_about_the_line_it_comes_at(tmp_path: Path) -> None:
-    path = tmp_path / "trace"
-    path.write_bytes(gzip.compress(b"")[:-4])
-    reader = Reader()
-    with open_trace(str(path)) as lines:
-        assert list(reader.read(lines)) == []
-    assert reader.doubts == [Doubt(1, "the compressed trace is cut off")]
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/"])
