@@ -50,6 +50,16 @@ def filters_of(options: argparse.Namespace, resolve: Callable[[str], int]) -> Fi
     )
 
 
+def inode_in_trace(netns: str) -> int:
+    """Of a namespace that was there when a trace was taken; raises UsageError for a name or a path."""
+    if not netns.isdigit():
+        raise UsageError(
+            f"{netns}: names and paths of namespaces are this host's, of this moment",
+            "give the inode number that the trace has: `twtrace report --by netns FILE`",
+        )
+    return int(netns)
+
+
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Which connections are wanted: the same for every command."""
     wanted = parser.add_argument_group(

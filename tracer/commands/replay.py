@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from tracer.commands.options import add_filters, command_parser, filters_of
+from tracer.commands.options import add_filters, command_parser, filters_of, inode_in_trace
 from tracer.duration import seconds
-from tracer.errors import ExitCode, UsageError, say
+from tracer.errors import ExitCode, say
 from tracer.narrow import with_rows
 from tracer.output import Output
 from tracer.replay import MAX_SPEED, ReplayRun
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
     )
     add_filters(parser)
     options = parser.parse_args(arguments)
-    filters = filters_of(options, _inode)
+    filters = filters_of(options, inode_in_trace)
     replayed = ReplayRun(options.file, options.speed, interval_s=options.interval, filters=filters)
     always = filters.expression.for_rows()
     if sys.stdout.isatty() and (_take_keyboard() if options.file == "-" else sys.stdin.isatty()):
@@ -83,16 +83,6 @@ def _take_keyboard() -> bool:
     os.dup2(keyboard, 0)
     os.close(keyboard)
     return True
-
-
-def _inode(netns: str) -> int:
-    """Of a namespace that was there when a trace was taken."""
-    if not netns.isdigit():
-        raise UsageError(
-            f"{netns}: names and paths of namespaces are this host's, of this moment",
-            "give the inode number that the trace has: `twtrace replay FILE`, then a until rows are by netns",
-        )
-    return int(netns)
 
 
 def _speed(text: str) -> float:

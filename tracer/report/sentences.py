@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tracer.report.layout import lasting
 from tracer.report.model import NeverClosed, WhoRow
-from tracer.text import duration, percent
+from tracer.text import percent
 
 _DOES = {
     "closed_first": "closes first in {}",
@@ -20,7 +21,7 @@ _DOES = {
 _BY = {
     "close": "by close()",
     "shutdown": "by shutdown()",
-    "exit": "by ending, without close()",
+    "exit": "by ending without close()",
     "abort": "by an abort",
     "unknown": "in a way not seen",
 }
@@ -75,8 +76,8 @@ def _lasting(row: WhoRow) -> list[str]:
     if not row.ages.count:
         return []
     if row.ages.count == 1:
-        return [f"it lasted {duration(row.ages.max_us)}"]
-    return [f"they last {duration(row.ages.p50_us)} at the median"]
+        return [f"its connection lasted {lasting(row.ages.max_us)}"]
+    return [f"its connections last {lasting(row.ages.p50_us)} at the median"]
 
 
 def _time_waits(row: WhoRow) -> list[str]:
@@ -103,7 +104,7 @@ def _holding(one: NeverClosed) -> str:
     which = {"server": f" accepted on port {one.port}", "client": f" opened to port {one.port}"}.get(
         one.role, ""
     )
-    longest = duration(one.longest_us) + (" and more" if one.from_before else "")
+    longest = lasting(one.longest_us) + (" and more" if one.from_before else "")
     number = f"{one.count:,} {_connections(one.count)} it{which or ' has'}"
     if one.state == "CLOSE_WAIT":
         return f"has not closed {number}, though the peer has (CLOSE_WAIT, the longest for {longest})"

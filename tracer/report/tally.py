@@ -136,3 +136,7 @@ def _role(clients: int, servers: int) -> str:
     if 10 * max(clients, servers) < 9 * known:
         return "mixed"
     return "client" if clients > servers else "server"
+
+
+NOBODY = Tally().row("", "", None, 1)
+"""Who did nothing."""

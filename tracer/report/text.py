@@ -1,72 +1,142 @@
-"""A report for people."""
+"""A report for people: at most 99 columns."""
 
 from __future__ import annotations
 
-import textwrap
 import time
+from collections.abc import Iterable
 
-from tracer.model import Pool, Snapshot
-from tracer.report.model import Report
+from tracer.report.layout import COLUMNS, lasting, more, wrapped
+from tracer.report.model import Report, Reports
+from tracer.report.sections import (
+    endings,
+    lifetimes,
+    never_closed,
+    over_time,
+    ports,
+    states,
+    ways,
+    who,
+)
+from tracer.report.together import both_ends, changes
 from tracer.series import SECOND
 from tracer.settings import SETTINGS, Values
-from tracer.table import rows
-from tracer.text import endpoint, printable
 from tracer.verdict import MARKS, Finding, Severity
 from tracer.whatif import Outcome
 
-_COLUMNS = 100
-_POOLS = 5
+_BOLD, _YELLOW, _RESET = "\x1b[1m", "\x1b[33m", "\x1b[0m"
 
 
 def render(report: Report, *, color: bool = False) -> str:
-    """For people."""
+    """One report."""
+    return _shown(_lines(report), color)
+
+
+def render_all(reports: Reports, *, color: bool = False) -> str:
+    """All of them; what they are worth together comes first."""
+    lines: list[str] = []
+    if reports.comparison is not None:
+        before, after = reports.reports
+        for title, report in (("BEFORE", before), ("AFTER", after)):
+            lines += [title, *wrapped(_head(report)), *_limits(report), ""]
+        lines += ["CHANGED, the largest first", *changes(reports.comparison)]
+        return _shown(lines, color)
+    if reports.joined is not None:
+        lines += ["BOTH ENDS of connections between these hosts", *both_ends(reports.joined)]
+    for report in reports.reports:
+        lines += ["", "═" * COLUMNS, ""] if lines else []
+        lines += _lines(report)
+    return _shown(lines, color)
+
+
+def _lines(report: Report) -> list[str]:
+    lines = [*wrapped(_head(report), indent=""), ""]
+    for title, section in (
+        ("LIMITS of what can be concluded", _limits(report)),
+        ("", _verdict(report)),
+        ("NO HELP", [f"  {text}" for text in sorted({t for f in report.findings for t in f.no_help})]),
+        ("", _outcomes(report.outcomes)),
+        (f"WHO, by {report.who.by}", who(report.who)),
+        ("WHAT EACH DOES", _sentences(report)),
+        ("NEVER CLOSED, as of the end", never_closed(report.never_closed)),
+        ("CLOSED HOW", ways(report.ways, report.who.total.closes)),
+        ("STATES and how long they last (quantiles within 1.6 %)", states(report.dwells)),
+        ("TIME_WAITS and what ended them", endings(report)),
+        ("TIME_WAITS over time, by owner", over_time(report.population)),
+        ("CONNECTIONS by how long they last", lifetimes(report.ages)),
+        ("SOURCE PORTS, the most held at once for one destination", ports(report)),
+        ("SETTINGS that are not the default (read only)", _settings(report)),
+    ):
+        if section:
+            lines += [title] * bool(title) + [*section, ""]
+    return lines[:-1]
+
+
+def _head(report: Report) -> str:
     snapshot = report.snapshot
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.start.ts_us // SECOND))
-    host, kernel, hooks = map(printable, (snapshot.host, snapshot.kernel, snapshot.hooks))
-    seconds = snapshot.elapsed_us / SECOND
-    lines = [f"{host}  Linux {kernel}  from {began}, {seconds:.0f} s  hooks {hooks}", ""]
-    for finding in report.findings:
-        lines += [*_finding(finding), ""]
-    for label, texts in (
-        ("no help", {text for finding in report.findings for text in finding.no_help}),
-        ("limits", {text for finding in report.findings for text in finding.limits}),
-    ):
-        if texts:
-            lines += [f"{label.upper()}:", *(f"  {printable(text)}" for text in sorted(texts)), ""]
-    for outcome in report.outcomes:
-        lines += [*_outcome(outcome), ""]
-    lines += ["WHO, as of the end", *rows(snapshot, color=color)]
-    if snapshot.pools:
-        lines += ["", "SOURCE PORTS, as of the end", *(_pool(pool) for pool in snapshot.pools[:_POOLS])]
-    settings = _settings(snapshot)
-    if settings:
-        lines += ["", "SETTINGS that are not the default (read only)", *settings]
-    return "\n".join(lines) + "\n"
+    parts = f", parts {_spans(report.parts)}" if report.parts != (1,) else ""
+    return (
+        f"{snapshot.host}  Linux {snapshot.kernel}  from {began}, {lasting(snapshot.elapsed_us)}{parts}"
+        f"  hooks {snapshot.hooks}"
+    )
 
 
-def _finding(finding: Finding) -> list[str]:
-    head = f"{MARKS[finding.severity]} {finding.severity.name:<8} {printable(finding.who.label)}"
-    lines = [f"{head}  ({finding.id}, confidence {finding.confidence})", *_indented("why:", finding.why)]
-    for remedy in finding.remedies:
-        lines += _indented("do:", f"{remedy.do} → {remedy.effect}")
-    if finding.severity > Severity.FINE:
-        lines += _indented("unless:", finding.refuted_by)
+def _spans(numbers: tuple[int, ...]) -> str:
+    """`1-4, 6`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
+
+
+def _limits(report: Report) -> list[str]:
+    lines = []
+    for limit in report.limits:
+        mark = "▲" if limit.grave else "·"
+        lines += wrapped(f"{mark} {limit.text}", indent="  ", hang="    ")
     return lines
 
 
-def _indented(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        printable(text), _COLUMNS, initial_indent=f"    {label:<8}", subsequent_indent=" " * 12
-    )
+def _verdict(report: Report) -> list[str]:
+    lines: list[str] = []
+    for finding in report.findings:
+        lines += [*([""] if lines else []), *_finding(finding)]
+    return lines
 
 
-def _pool(pool: Pool) -> str:
-    where = endpoint(pool.daddr, pool.dport) if pool.daddr and pool.dport is not None else "any (bound)"
-    size = f"{pool.size:,}" if pool.size is not None else "?"
-    return (
-        f"  {pool.saddr} → {where}: {pool.time_waits:,} TIME_WAIT + {pool.live:,} live of {size};"
-        f" at {pool.birth_rate:,.1f}/s settles at {pool.settles:,.0f}; {pool.failures:,} failed"
-    )
+def _finding(finding: Finding) -> list[str]:
+    head = f"{MARKS[finding.severity]} {finding.severity.name:<8} {finding.who.label}"
+    lines = wrapped(f"{head}  ({finding.id}, confidence {finding.confidence})", indent="")
+    lines += _labelled("why:", finding.why)
+    for remedy in finding.remedies:
+        lines += _labelled("do:", f"{remedy.do} → {remedy.effect}")
+    if finding.severity > Severity.FINE:
+        lines += _labelled("unless:", finding.refuted_by)
+    return lines
+
+
+def _sentences(report: Report) -> list[str]:
+    lines = []
+    for sentence in report.sentences[:_SENTENCES]:
+        lines += wrapped(sentence.text, indent="  ", hang="    ")
+    return lines + more(len(report.sentences) - _SENTENCES)
+
+
+_SENTENCES = 20
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    return wrapped(text, indent=f"    {label:<8}", hang=" " * 12)
+
+
+def _outcomes(outcomes: tuple[Outcome, ...]) -> list[str]:
+    lines: list[str] = []
+    for outcome in outcomes:
+        lines += [*([""] if lines else []), *_outcome(outcome)]
+    return lines
 
 
 def _outcome(outcome: Outcome) -> list[str]:
@@ -90,10 +160,12 @@ _FIGURES = {
 }
 
 
-def _settings(snapshot: Snapshot) -> list[str]:
+def _settings(report: Report) -> list[str]:
     lines = []
+    snapshot = report.snapshot
+    with_pools = {pool.netns for pool in report.pools}
     for netns, values in snapshot.settings.items():
-        if len(snapshot.settings) == 1 or any(netns == pool.netns for pool in snapshot.pools):
+        if len(snapshot.settings) == 1 or netns in with_pools:
             changed = _changed(values)
             lines += [f"  netns {netns}", *changed] if changed else []
     return lines
@@ -105,7 +177,21 @@ def _changed(values: Values) -> list[str]:
         value = values.get(setting.name)
         if value is not None and setting.differs(str(value)):
             default = setting.default or "none"
-            lines.append(f"  net.ipv4.{setting.name} = {printable(str(value))} (default {default})")
-            lines += _indented("does:", setting.does)
-            lines += _indented("not:", setting.does_not)
+            lines += wrapped(
+                f"net.ipv4.{setting.name} = {value} (default {default})", indent="  ", hang="    "
+            )
+            lines += _labelled("does:", setting.does)
+            lines += _labelled("not:", setting.does_not)
     return lines
+
+
+def _shown(lines: Iterable[str], color: bool) -> str:
+    return "".join(f"{_painted(line) if color else line}\n" for line in lines)
+
+
+def _painted(line: str) -> str:
+    """Colour repeats what a mark, or capitals at the beginning, say already."""
+    if line.lstrip().startswith(("▲", "✘")):
+        return f"{_YELLOW}{line}{_RESET}"
+    is_title = line[:2].isalpha() and line[:2].isupper()
+    return f"{_BOLD}{line}{_RESET}" if is_title else line
