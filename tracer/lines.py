@@ -154,6 +154,13 @@ class StartLine(Line, tag="start"):
         ),
     ]
     sysctl: Settings
+    run: Annotated[
+        Name | UnsetType, Meta(description="Of a trace in parts (--rotate-...): the same in each part.")
+    ] = UNSET
+    part: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_NUMBER)] | UnsetType,
+        Meta(description="Of a trace in parts: which it is, from 1 on."),
+    ] = UNSET
 
 
 class ConnectionLine(Line):

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 from tracer.errors import TwtraceError
 from tracer.filters import Filters
+from tracer.journal import Journal
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.hooks import AUTO, BEST
 from tracer.kernel.loader import ProgramStats
@@ -18,6 +19,7 @@ from tracer.model import Counters, End, Event, Start
 from tracer.record import Encoder
 from tracer.recording import Recording
 from tracer.tracefile import TraceFile
+from tracer.writing import Writer
 
 _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""
@@ -48,7 +50,7 @@ class LiveRun:
     def __init__(
         self,
         plan: Plan,
-        trace: TraceFile | None = None,
+        journal: Journal | None = None,
         *,
         on_attached: Callable[[], None] | None = None,
         is_over: Callable[[], bool] | None = None,
@@ -63,7 +65,7 @@ class LiveRun:
         several times a second: the run ends when it says so.
         """
         self._plan = plan
-        self._trace = trace
+        self._journal = journal
         self._on_attached = on_attached
         self._is_over = is_over
         self._notify = notify
@@ -71,6 +73,7 @@ class LiveRun:
         self._stop = threading.Event()
         self._orders: SimpleQueue[Order] = SimpleQueue()
         self._source: LiveSource | None = None
+        self._began_us = 0
         self._view: LiveView | None = None
         self.interval_s = plan.interval_s
         """Between two snapshots; may be set at any time, by any thread."""
@@ -89,6 +92,21 @@ class LiveRun:
     def stopped(self) -> bool:
         """Was it asked to end?"""
         return self._stop.is_set()
+
+    def so_far(self) -> End | None:
+        """What happened until now, but for the kernel's own account; None before it is attached."""
+        source = self._source
+        if source is None:
+            return None
+        now_us = source.now_us()
+        if self._journal:
+            return self._journal.so_far(now_us)
+        return self._encoder.so_far(now_us, now_us - self._began_us, {}, {})
+
+    def flush(self) -> None:
+        """Let all of the trace so far be in its file soon."""
+        if self._journal:
+            self._journal.flush()
 
     @property
     def playhead(self) -> None:
@@ -119,8 +137,8 @@ class LiveRun:
 
     def start_recording(self, path: str) -> None:
         """Begin a trace amid the run; from any thread. Raises UsageError if there can be no such file."""
-        trace = TraceFile(path)
-        self._order(lambda view, source: view.record(trace, self._account(source)))
+        writer = Writer(TraceFile(path))
+        self._order(lambda view, source: view.record(writer, self._account(source)))
 
     def stop_recording(self) -> None:
         """End it; from any thread."""
@@ -143,12 +161,13 @@ class LiveRun:
         try:
             start = source.start(plan.argv)
             self._note_fallback(start)
-            self._source = source
+            self._began_us = start.ts_us
             self._view = LiveView(start, plan.filters.describe(), publish) if publish else None
             older = source.preexisting()
             # Written last: whoever sees it knows that all later events will be seen.
-            if self._trace:
-                self._trace.write([self._encoder.start(start)])
+            if self._journal:
+                self._journal.begin(start)
+            self._source = source
             self._take([*older, *source.account()])
             if self._on_attached:
                 self._on_attached()
@@ -160,9 +179,10 @@ class LiveRun:
             now = source.now_us()
             if self._view:
                 self._view.publish(now)
-            self.end, line = self._encoder.end(now, now - start.ts_us, source.totals(), ledger)
-            if self._trace:
-                self._trace.write([line])
+            if self._journal:
+                self.end = self._journal.finish(Counters(now, source.totals(), ledger))
+            else:
+                self.end, _ = self._encoder.end(now, now - start.ts_us, source.totals(), ledger)
             self.programs = source.programs()
         finally:
             if self._view:
@@ -189,6 +209,10 @@ class LiveRun:
                 break
             source.wait(min(_LOOK_EVERY_S, self.interval_s))
             self._take(source.read())
+            if self._journal:
+                self._journal.check()
+                if self._journal.is_due(now):
+                    self._journal.turn(self._account(source))
             while self._view and not self._orders.empty():
                 self._orders.get()(self._view, source)
                 next_tick = 0  # whoever gave it waits to see it
@@ -218,8 +242,8 @@ class LiveRun:
         if not events:
             return
         wanted = self._plan.filters.passing(events)
-        if self._trace:
-            self._trace.write([self._encoder.event(event) for event in wanted])
+        if self._journal:
+            self._journal.write(wanted)
         else:
             for event in wanted:
                 self._encoder.note(event)

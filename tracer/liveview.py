@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from tracer.aggregate import Aggregator
 from tracer.errors import TwtraceError
-from tracer.model import Close, Counters, Event, Held, Snapshot, Start, TimeWait, TimeWaitEnd
-from tracer.recording import Recording
-from tracer.tracefile import TraceFile
+from tracer.model import Counters, Event, Snapshot, Start
+from tracer.recording import Here, Recording
+from tracer.writing import Writer
 
 Publish = Callable[[Snapshot], None]
 
@@ -22,8 +22,7 @@ class LiveView:
         self._start = start
         self._publish = publish
         self._aggregator = Aggregator(start, filters)
-        self._here: dict[int, TimeWait | Held] = {}
-        """What a trace that begins now finds there."""
+        self._here = Here()
         self.by = "process"
         self.recording: Recording | None = None
         self.recording_failed: TwtraceError | None = None
@@ -32,12 +31,7 @@ class LiveView:
     def add(self, events: list[Event]) -> None:
         """Take in events."""
         self._aggregator.add(events)
-        here = self._here
-        for event in events:
-            if isinstance(event, TimeWait | Held):
-                here[event.ends.conn] = event
-            elif isinstance(event, Close | TimeWaitEnd):
-                here.pop(event.ends.conn, None)
+        self._here.take(events)
         if self.recording:
             self._or_abandon(self.recording.write, events)
 
@@ -49,11 +43,11 @@ class LiveView:
         """Count anew."""
         self._aggregator.reset(now_us)
 
-    def record(self, trace: TraceFile, account: Counters) -> None:
+    def record(self, writer: Writer, account: Counters) -> None:
         """Begin a trace; `account` is the run's as of now."""
         self.recording_failed = None
         start = replace(self._start, sysctl=self._settings())
-        self.recording = Recording(trace, start, self._here.values(), account)
+        self.recording = Recording(writer, start, self._here.now(), account)
         self._or_abandon(self.recording.write, [])
 
     def end_recording(self, account: Counters) -> None:
@@ -65,13 +59,14 @@ class LiveView:
     def close(self) -> None:
         """Whatever still records ends where it is."""
         if self.recording:
-            self.recording.abandon()
+            with suppress(TwtraceError, OSError):  # which has been told, or nobody is there to be
+                self.recording.abandon()
             self.recording = None
 
     def _settings(self) -> dict[str, dict[str, int | str]]:
         return {str(netns): values for netns, values in self._aggregator.settings.items()}
 
-    def _or_abandon(self, write: Callable[..., None], what: object) -> None:
+    def _or_abandon(self, write: Callable[..., object], what: object) -> None:
         """Have it written; a full disk ends the trace, not the view."""
         try:
             write(what)
@@ -79,5 +74,4 @@ class LiveView:
             if isinstance(error, BrokenPipeError):
                 error = TwtraceError("the trace's reader has gone", "record to a file")
             self.recording_failed = error
-            with suppress(OSError):
-                self.close()
+            self.close()

@@ -266,6 +266,9 @@ class Start:
     """`realtime_us - monotonic_us` at the start, and the kernel's tick in microseconds."""
     sysctl: dict[str, dict[str, int | str]]
     """Namespace inode → those settings that matter."""
+    run: str | None = None
+    """Of a trace in parts: the same in each."""
+    part: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,7 +376,7 @@ def _lost(line: LostLine) -> Lost:
 
 
 def _start(line: StartLine) -> Start:
-    fields = asdict(line)
+    fields = {name: value for name, value in asdict(line).items() if value is not UNSET}
     del fields["schema"]
     return Start(**fields)
 

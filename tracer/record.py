@@ -99,11 +99,18 @@ class Encoder:
         argv = tuple(
             word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for word in start.argv
         )
-        return self._line(_start_line(SCHEMA, **{**asdict(start), "argv": argv}))
+        fields = asdict(start) | {"argv": argv}
+        if start.run is None:
+            fields |= {"run": UNSET, "part": UNSET}
+        return self._line(_start_line(SCHEMA, **fields))
 
     def note(self, event: Event) -> None:
         """Count an event whose line nobody wants."""
         self._lines[_TYPES[type(event)]] += 1
+        self.skip(event)
+
+    def skip(self, event: Event) -> None:
+        """Count an event whose line is lost."""
         if isinstance(event, Close):
             self._overflowed += event.overflow
         elif isinstance(event, TimeWait):
@@ -119,11 +126,8 @@ class Encoder:
         self.note(event)
         return self._line(self._made[type(event)](event))
 
-    def end(
-        self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]
-    ) -> tuple[End, bytes]:
-        """The last line, and what it says."""
-        self._lines["end"] += 1
+    def so_far(self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]) -> End:
+        """What the last line would say now."""
         totals = Totals(
             dict(self._lines),
             self._born,
@@ -133,7 +137,15 @@ class Encoder:
             self._overflowed,
             ledger,
         )
-        end = End(ts_us, totals, dict(self._lost), duration_us)
+        return End(ts_us, totals, dict(self._lost), duration_us)
+
+    def end(
+        self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]
+    ) -> tuple[End, bytes]:
+        """The last line, and what it says."""
+        self._lines["end"] += 1
+        end = self.so_far(ts_us, duration_us, kernel, ledger)
+        totals = end.totals
         waits = _wait_totals(
             totals.born, totals.preexisting, totals.ended, totals.remaining, totals.overflowed
         )

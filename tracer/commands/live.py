@@ -59,6 +59,8 @@ def show(
         run = LiveRun(planned, on_attached=on_attached)
         for number in STOPPING[1:]:  # the screen reads Ctrl-C as a key
             signal.signal(number, lambda *_: run.stop())
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # for a trace alone
+            signal.signal(number, signal.SIG_IGN)
         run_app(run, always=always, doctor=as_dict)
         if run.fallback and not options.quiet:
             say(run.fallback)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -9,17 +11,22 @@ import time
 
 from tracer.commands.options import add_common, command_parser
 from tracer.commands.running import finish, notify, plan, run_until_signal
+from tracer.duration import seconds
 from tracer.errors import ExitCode, UsageError
+from tracer.journal import Journal, Rotation
 from tracer.kernel.loader import require_privilege
 from tracer.live import LiveRun
 from tracer.output import Output
-from tracer.tracefile import STDOUT, TraceFile
+from tracer.series import SECOND
+from tracer.size import size_in_bytes
+from tracer.tracefile import STDOUT
 
 _EXAMPLES = """\
 examples:
   sudo twtrace record -d 5m                    to twtrace-DATE-TIME.ndjson
   sudo twtrace record -o - -L 80,443 | jq .    as it happens
-  sudo twtrace record -o run.ndjson -- ./load-test --quick
+  sudo twtrace record -o run.ndjson.zst -- ./load-test --quick
+  sudo twtrace record -o day.ndjson.zst --rotate-size 1GB --rotate-every 1h
 """
 
 
@@ -37,37 +44,58 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to; - is stdout (default: twtrace-DATE-TIME.ndjson)"
     )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--rotate-size",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="begin a new file at 100MB, 64MiB or so: FILE.0001.ndjson, …; each is a trace",
+    )
+    parser.add_argument(
+        "--rotate-every", type=seconds, metavar="TIME", help="begin a new file every so often: 10m, 1h"
+    )
     parser.add_argument("--states", action="store_true", help="every state transition as a line")
     add_common(parser)
     options = parser.parse_args(own)
     if command == []:
         parser.error("nothing follows --")
     path = options.output or time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
-    if path.endswith((".gz", ".zst")):
-        parser.error("compressed traces are not in this version yet: write plain .ndjson and compress it")
+    rotation = _rotation(options)
+    if rotation and (path == STDOUT or _is_no_file(path)):
+        parser.error(f"only a file can be written in parts, not {path}")
     planned = plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
     if command and not shutil.which(command[0]):
         raise UsageError(f"cannot run {command[0]}: not found", "give a command that exists after --")
     require_privilege()
-    trace = TraceFile(path)
+    journal = Journal(path, force=options.force, rotation=rotation)
     child = _Child(command, quiet_stdout=path == STDOUT) if command else None
     output = Output("never")
     try:
         tracing = LiveRun(
             planned,
-            trace,
+            journal,
             on_attached=child.start if child else None,
             is_over=child.is_over if child else output.reader_is_gone if path == STDOUT else None,
             notify=notify(options),
         )
         run_until_signal(tracing, None, child.kill if child else lambda: None)
     finally:
-        trace.close()
+        journal.close()
         status = child.finish() if child else None
-    outcome = finish(tracing, options, path)
+    written = f"{journal.parts} files, the last {journal.path}" if rotation else path
+    outcome = finish(tracing, options, written)
     if outcome != ExitCode.OK or tracing.stopped:
         return outcome
     return status or ExitCode.OK
+
+
+def _rotation(options: argparse.Namespace) -> Rotation | None:
+    every_us = None if options.rotate_every is None else int(options.rotate_every * SECOND)
+    return Rotation(options.rotate_size, every_us) if options.rotate_size or every_us else None
+
+
+def _is_no_file(path: str) -> bool:
+    return os.path.lexists(path) and not os.path.isfile(path)
 
 
 class _Child:

@@ -42,7 +42,10 @@ def plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) 
 def run_until_signal(
     run: LiveRun, publish: Publish | None, at_second: Callable[[], None] = lambda: None
 ) -> None:
-    """Run; the first signal stops it, the second ends us at once, after `at_second`."""
+    """Run; the first signal stops it, the second ends us at once, after `at_second`.
+
+    USR1 has the counts so far told, USR2 the trace so far written, as with tcpdump.
+    """
 
     def first(_number: int, _frame: FrameType | None) -> None:
         for number in STOPPING:
@@ -53,8 +56,17 @@ def run_until_signal(
         at_second()
         os._exit(ExitCode.INTERRUPTED_TWICE)
 
+    def counts(_number: int, _frame: FrameType | None) -> None:
+        if so_far := run.so_far():
+            say(f"so far: {_counts(so_far)}, in {so_far.duration_us / 1e6:.1f} s")
+
+    def flush(_number: int, _frame: FrameType | None) -> None:
+        run.flush()
+
     for number in STOPPING:
         signal.signal(number, first)
+    signal.signal(signal.SIGUSR1, counts)
+    signal.signal(signal.SIGUSR2, flush)
     run.run(publish)
 
 
@@ -84,13 +96,18 @@ def _account(program: ProgramStats) -> str:
 
 
 def _summary(end: End, path: str | None) -> str:
+    return f"{_counts(end)}; {_residue(end.totals.ledger)}; in {end.duration_us / 1e6:.1f} s" + (
+        f" → {path}" if path and path != STDOUT else ""
+    )
+
+
+def _counts(end: End) -> str:
     totals = end.totals
     ended = ", ".join(f"{count} {reason}" for reason, count in sorted(totals.ended.items())) or "none"
     return (
         f"{totals.lines.get('close', 0)} closes; TIME_WAIT: {totals.born} born"
         f" + {totals.preexisting} before, ended: {ended}, {totals.remaining} still there;"
-        f" lost {sum(end.lost.values())}; {_residue(totals.ledger)}; in {end.duration_us / 1e6:.1f} s"
-        + (f" → {path}" if path and path != STDOUT else "")
+        f" lost {sum(end.lost.values())}"
     )
 
 
