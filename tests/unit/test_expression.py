@@ -915,7 +915,7 @@ def test_filters_tell_the_expression() -> None:
 
 
 def plan(command: str, arguments: Iterable[str]) -> Plan:
-    options = live.parser("live", "", "").parse_args(list(arguments))
+    options = live.parser().parse_args(list(arguments))
     return running.plan(options, ("twtrace", *command.split(), *arguments), 1.0)
 
 

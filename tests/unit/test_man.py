@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import inspect
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from tracer import cli
+from tracer.commands.parsers import parser_of
 from tracer.errors import ExitCode
 from tracer.expression import ALIASES, KEYS, parse
 from tracer.filters import Filters
@@ -73,28 +71,8 @@ OPTIONS = parts(SECTIONS["OPTIONS"], "Ss")
 LINES = parts(SECTIONS["TRACE FORMAT"], "Ss")
 
 
-class ParserFound(Exception):  # noqa: N818 - stops a command, is no error
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        super().__init__()
-        self.parser = parser
-
-
-def parser_of(command: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentParser:
-    """The parser of a command, as that has built it by the time it parses."""
-
-    def stop(self: argparse.ArgumentParser, _arguments: Sequence[str] | None = None) -> None:
-        raise ParserFound(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(argparse.ArgumentParser, "parse_args", stop)
-        with pytest.raises(ParserFound) as found:
-            import_module(f"tracer.commands.{command}").run([])
-    return found.value.parser
-
-
-def options_known(command: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    actions = parser_of(command, monkeypatch)._actions
-    return {option for action in actions for option in action.option_strings}
+def options_known(command: str) -> set[str]:
+    return {option for action in parser_of(command).actions() for option in action.option_strings}
 
 
 def test_commands() -> None:
@@ -102,21 +80,21 @@ def test_commands() -> None:
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_options_of_a_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_a_command(command: str) -> None:
     described: set[str] = set()
     for title, text in OPTIONS.items():
         if command in re.findall(r"\w+", title.partition(":")[2]):
             described |= options_of_items(text)
-    assert described == options_known(command, monkeypatch)
+    assert described == options_known(command)
 
 
-def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {option for command in cli.COMMANDS for option in options_known(command, monkeypatch)}
+def test_no_option_is_made_up() -> None:
+    known = {option for command in cli.COMMANDS for option in options_known(command)}
     of_others = {"-K"}  # ss -K
     assert options_in(PAGE) <= known | of_others
 
 
-def test_examples_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_parse() -> None:
     examples = re.findall(
         r"^(?:\.Dl )?(?:sudo )?twtrace\b([^|>\n]*)", plain(SECTIONS["EXAMPLES"]), re.MULTILINE
     )
@@ -125,7 +103,7 @@ def test_examples_parse(monkeypatch: pytest.MonkeyPatch) -> None:
         own, *_ = f"{example} ".split(" -- ")
         words = shlex.split(own)
         command = words.pop(0) if words and words[0] in cli.COMMANDS else "live"
-        parser_of(command, monkeypatch).parse_args(words)
+        parser_of(command).parse_args(words)
 
 
 def test_keys_of_filters() -> None:

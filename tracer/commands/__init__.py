@@ -1,1 +1,1 @@
-"""The commands, a module each: `run(arguments)` returns the exit status."""
+"""The commands, a module each: `parser()` has its options, `run(arguments)` returns the exit status."""

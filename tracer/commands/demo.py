@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracer.commands import live
+from tracer.commands.options import Parser, add_common, command_parser
 from tracer.demo import Demo
 from tracer.kernel.loader import require_privilege
 
@@ -13,10 +14,16 @@ examples:
 """
 
 
+def parser() -> Parser:
+    """Its options."""
+    parser = command_parser("demo", "A small labelled workload on loopback, and its trace.", _EXAMPLES)
+    add_common(parser)
+    return parser
+
+
 def run(arguments: list[str]) -> int:
     """Run the command."""
-    parser = live.parser("demo", "A small labelled workload on loopback, and its trace.", _EXAMPLES)
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     require_privilege()
     demo = Demo()
     try:

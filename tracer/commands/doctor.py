@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracer import doctor
-from tracer.commands.options import command_parser
+from tracer.commands.options import Parser, command_parser
 
 _EXAMPLES = """\
 examples:
@@ -12,9 +12,14 @@ examples:
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command."""
+def parser() -> Parser:
+    """Its options."""
     parser = command_parser("doctor", "What this kernel and user allow; every hook is tried.", _EXAMPLES)
     parser.add_argument("--json", action="store_true", help="the same as JSON")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
     return doctor.run(as_json=options.json)

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tracer.commands.options import add_common, command_parser
+from tracer.commands.options import Parser, add_common, command_parser
 from tracer.commands.running import STOPPING, finish, notify, plan, run_until_signal
 from tracer.doctor import as_dict
 from tracer.errors import ExitCode, say
@@ -33,16 +33,16 @@ _TABLE_INTERVAL_S = 2.0
 
 def run(arguments: list[str]) -> int:
     """Run the command."""
-    options = parser("live", "Who holds these TIME_WAITs, live.", _EXAMPLES).parse_args(arguments)
+    options = parser().parse_args(arguments)
     require_privilege()
     return show(options, ("twtrace", *arguments))
 
 
-def parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """That of a live view."""
-    made = command_parser(command, description, examples)
-    add_common(made)
-    return made
+def parser() -> Parser:
+    """Its options."""
+    parser = command_parser("live", "Who holds these TIME_WAITs, live.", _EXAMPLES)
+    add_common(parser)
+    return parser
 
 
 def show(

@@ -21,8 +21,12 @@ class Parser(argparse.ArgumentParser):
         """Raises UsageError."""
         raise UsageError(message, f"see `{self.prog} --help`")
 
+    def actions(self) -> tuple[argparse.Action, ...]:
+        """All its options and arguments, in the order of the help."""
+        return tuple(self._actions)
 
-def command_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
+
+def command_parser(command: str, description: str, examples: str) -> Parser:
     """The parser of a command, without its own options."""
     parser = Parser(
         prog=f"twtrace {command}",

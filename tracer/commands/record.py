@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from tracer.commands.options import add_common, command_parser
+from tracer.commands.options import Parser, add_common, command_parser
 from tracer.commands.running import finish, notify, plan, run_until_signal
 from tracer.duration import seconds
 from tracer.errors import ExitCode, UsageError
@@ -34,12 +34,8 @@ _PATIENCE_S = 5.0
 """What a command gets to end in after SIGTERM."""
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command."""
-    own, command = arguments, None
-    if "--" in arguments:
-        at = arguments.index("--")
-        own, command = arguments[:at], arguments[at + 1 :]
+def parser() -> Parser:
+    """Its options."""
     parser = command_parser("record", "Write a trace: one JSON object a line (schema 1).", _EXAMPLES)
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to; - is stdout (default: twtrace-DATE-TIME.ndjson)"
@@ -56,13 +52,22 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--states", action="store_true", help="every state transition as a line")
     add_common(parser)
-    options = parser.parse_args(own)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command."""
+    own, command = arguments, None
+    if "--" in arguments:
+        at = arguments.index("--")
+        own, command = arguments[:at], arguments[at + 1 :]
+    options = parser().parse_args(own)
     if command == []:
-        parser.error("nothing follows --")
+        parser().error("nothing follows --")
     path = options.output or time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
     rotation = _rotation(options)
     if rotation and (path == STDOUT or _is_no_file(path)):
-        parser.error(f"only a file can be written in parts, not {path}")
+        parser().error(f"only a file can be written in parts, not {path}")
     planned = plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
     if command and not shutil.which(command[0]):
         raise UsageError(f"cannot run {command[0]}: not found", "give a command that exists after --")

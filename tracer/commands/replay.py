@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from tracer.commands.options import add_filters, command_parser, filters_of, inode_in_trace
+from tracer.commands.options import Parser, add_filters, command_parser, filters_of, inode_in_trace
 from tracer.duration import seconds
 from tracer.errors import ExitCode, say
 from tracer.narrow import with_rows
@@ -29,8 +29,8 @@ examples:
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command."""
+def parser() -> Parser:
+    """Its options."""
     parser = command_parser(
         "replay",
         "The screen on a recorded trace; when piped, the table as of its end. Needs no privileges.",
@@ -56,7 +56,12 @@ def run(arguments: list[str]) -> int:
         "--color", choices=("auto", "always", "never"), default="auto", help="NO_COLOR is honoured"
     )
     add_filters(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
     filters = filters_of(options, inode_in_trace)
     replayed = ReplayRun(options.file, options.speed, interval_s=options.interval, filters=filters)
     always = filters.expression.for_rows()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tracer.commands.options import add_filters, command_parser, filters_of, inode_in_trace
+from tracer.commands.options import Parser, add_filters, command_parser, filters_of, inode_in_trace
 from tracer.errors import ExitCode, UsageError
 from tracer.expression import Expression
 from tracer.output import Output
@@ -30,8 +30,8 @@ examples:
 """
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command."""
+def parser() -> Parser:
+    """Its options."""
     parser = command_parser(
         "report",
         "Who, why, is it a problem, what to change; from one trace or several. Needs no privileges.",
@@ -69,7 +69,12 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     add_filters(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
     filters = filters_of(options, inode_in_trace)
     _require_no_rows(filters.expression)
     wanted = Wanted(options.by, filters, tuple(map(parse_change, options.what_if)))

@@ -6,7 +6,7 @@ import sys
 
 import orjson
 
-from tracer.commands.options import command_parser
+from tracer.commands.options import Parser, command_parser
 from tracer.errors import ExitCode
 from tracer.schema import json_schema
 
@@ -17,10 +17,15 @@ examples:
 """
 
 
+def parser() -> Parser:
+    """Its options."""
+    return command_parser(
+        "schema", "JSON Schema (2020-12) of every line of a trace. Needs no privileges.", _EXAMPLES
+    )
+
+
 def run(arguments: list[str]) -> int:
     """Run the command."""
-    command_parser(
-        "schema", "JSON Schema (2020-12) of every line of a trace. Needs no privileges.", _EXAMPLES
-    ).parse_args(arguments)
+    parser().parse_args(arguments)
     sys.stdout.write(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
     return ExitCode.OK
