@@ -19,11 +19,12 @@ usage: twtrace [OPTIONS]            who holds these TIME_WAITs, live
        twtrace replay FILE          the screen on a trace, with time under control
        twtrace schema               the format of a trace, as JSON Schema
        twtrace doctor [--json]      what this kernel and user allow
+       twtrace completions SHELL    for bash, fish or zsh
 
 `twtrace COMMAND --help` has the options of each; `twtrace live --help` those of the first.
 """
 
-COMMANDS = ("live", "demo", "record", "report", "replay", "schema", "doctor")
+COMMANDS = ("live", "demo", "record", "report", "replay", "schema", "doctor", "completions")
 """Each a module of tracer.commands, imported when it is to run: some need the kernel, BCC or a screen."""
 
 

@@ -7,6 +7,8 @@ import dataclasses
 import inspect
 import re
 import shlex
+import shutil
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tracer.habit import habit
 from tracer.kernel import decode
 from tracer.model import CONNECTION_EVENTS, Counters, End, Lost, Start
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 PAGE = (Path(__file__).parents[2] / "man/twtrace.8").read_text(encoding="ascii")
 
 COMMON_FIELDS = {"ts_us", "ends", "owner"}
@@ -104,6 +107,34 @@ def test_examples_parse() -> None:
         words = shlex.split(own)
         command = words.pop(0) if words and words[0] in cli.COMMANDS else "live"
         parser_of(command).parse_args(words)
+
+
+def test_every_column_says_where_it_comes_from() -> None:
+    table = SECTIONS["THE TABLE"]
+    screen, _ = parts(table, "Ss")["The screen"].split("Then four panels", 1)
+    columns = re.findall(r"^\.It Sy (.+)", table.partition("\n.Ss ")[0] + screen, re.MULTILINE)
+    assert len(columns) == 13
+    assert re.findall(r"^\.It Sy (.+)", SECTIONS["FIELDS"], re.MULTILINE) == columns
+    fields = words_of_items(SECTIONS["TRACE FORMAT"], "Va")
+    named = re.findall(r"^\.Va (.+)", SECTIONS["FIELDS"], re.MULTILINE)
+    assert {word for line in named for word in re.findall(r"\b[a-z_]{2,}", line)} <= fields
+
+
+def test_overhead_is_what_the_readme_says() -> None:
+    measured = README.split("## Overhead")[1].split("## ")[0]
+    figures = re.findall(r"[\d,.]+(?= (?:%|MB|s\b|µs))|\d\d,\d\d\d", measured)
+    assert len(figures) > 12
+    assert [figure for figure in figures if figure not in SECTIONS["OVERHEAD"]] == []
+
+
+def test_mandoc_has_nothing_to_say() -> None:
+    if not shutil.which("mandoc"):
+        pytest.skip("no mandoc here")
+    page = str(Path(__file__).parents[2] / "man/twtrace.8")
+    done = subprocess.run(
+        ["mandoc", "-Tlint", "-Wwarning", page], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
 
 
 def test_keys_of_filters() -> None:
