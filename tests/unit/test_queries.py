@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
 from tracer.model import (
@@ -140,17 +141,24 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     if request.param == "fleet":
         shutil.copy(DEMO, tmp_path / "again.ndjson")
         (tmp_path / "after.ndjson.gz").write_bytes(gzip.compress(written(second_trace(), "host")))
-        (tmp_path / "other.ndjson").write_bytes(written(third_trace(), "other-host", complete=False))
+        other = written(third_trace(), "other-host", complete=False)
+        (tmp_path / "other.ndjson.zst").write_bytes(zstandard.compress(other))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+_PLAIN: dict[str, Callable[[bytes], bytes]] = {
+    ".ndjson": bytes,
+    ".gz": gzip.decompress,
+    ".zst": zstandard.decompress,
+}
 
 
 def lines_of(directory: Path) -> list[Line]:
     """All whole lines, with the host and the name of the file."""
     found: list[Line] = []
     for path in sorted(directory.iterdir()):
-        data = path.read_bytes()
-        whole = (gzip.decompress(data) if path.suffix == ".gz" else data).split(b"\n")[:-1]
+        whole = _PLAIN[path.suffix](path.read_bytes()).split(b"\n")[:-1]
         lines: list[Line] = [json.loads(line) for line in whole]
         found += ({**line, "host": lines[0]["host"], "trace": path.name} for line in lines)
     return found
