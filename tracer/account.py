@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
-from tracer.model import Close, Endpoints, Grade, Process, Row, TimeWait, Who
-from tracer.series import Histogram, Series
+from tracer.model import Close, Grade, Process, Row, TimeWait, Who
+from tracer.series import SECOND, Histogram, Series
 from tracer.text import endpoint
 
 MAX_PIDS = 4096
@@ -57,6 +58,10 @@ class Account:
     row: Row | None = None
     """As it was made last; None once anything but time has changed it."""
     _row_key: str = ""
+    _unsettled: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    """Closes by role, first, how and via, which are few: not yet in the counts, but in `closes`."""
+    _peers_refused: int = 0
+    """New peers to be refused before room is looked for again."""
 
     def present(self) -> Account:
         """The account that now keeps this one's figures."""
@@ -70,19 +75,43 @@ class Account:
         self.row = None
         self.closes += 1
         self.close_series.add(second)
-        self.clients += event.role == "client"
-        self.servers += event.role == "server"
-        self.first_local += event.first == "local"
-        self.first_remote += event.first == "remote"
-        self.resets_sent += event.how == "reset_sent"
-        self.resets_received += event.how == "reset_received"
-        self.failed += event.how in ("failed", "timeout")
-        self.by_exit += event.via == "exit"
-        if event.first == "local" and event.how == "fin":
-            self._count_way(event.via)
+        shape = event.role, event.first, event.how, event.via
+        self._unsettled[shape] = self._unsettled.get(shape, 0) + 1
         if event.age_us is not None:
             self.ages.add(event.age_us)
-        self._count_peer(event.ends, is_server=event.role == "server")
+        self._count_peer(_peer(event))
+
+    def close_all(self, events: list[Close]) -> None:
+        """Take in many: as close() of each, in a third of the time."""
+        if not events:
+            return
+        self.row = None
+        self.closes += len(events)
+        for second, count in Counter([event.ts_us // SECOND for event in events]).items():
+            self.close_series.add(second, count)
+        shapes = Counter([(event.role, event.first, event.how, event.via) for event in events])
+        for shape, count in shapes.items():
+            self._unsettled[shape] = self._unsettled.get(shape, 0) + count
+        ages = Counter([event.age_us for event in events if event.age_us is not None])
+        for age_us, count in ages.items():
+            self.ages.add(age_us, count)
+        for peer, count in Counter(map(_peer, events)).items():
+            self._count_peer(peer, count)
+
+    def settle(self) -> None:
+        """Count what has come: to be called before any of the counts is read."""
+        for (role, first, how, via), count in self._unsettled.items():
+            self.clients += count * (role == "client")
+            self.servers += count * (role == "server")
+            self.first_local += count * (first == "local")
+            self.first_remote += count * (first == "remote")
+            self.resets_sent += count * (how == "reset_sent")
+            self.resets_received += count * (how == "reset_received")
+            self.failed += count * (how in ("failed", "timeout"))
+            self.by_exit += count * (via == "exit")
+            if first == "local" and how == "fin":
+                self._count_way(via, count)
+        self._unsettled.clear()
 
     def time_wait(self, event: TimeWait, second: int) -> None:
         """Take in a birth."""
@@ -106,6 +135,8 @@ class Account:
     def merge(self, other: Account, second: int) -> None:
         """Take over all that another holds."""
         self.row = None
+        self.settle()
+        other.settle()
         self.pids |= other.pids
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -120,6 +151,8 @@ class Account:
     def subtract(self, other: Account, second: int) -> None:
         """Take off what another holds, of counts and series; the median age is not known then."""
         self.row = None
+        self.settle()
+        other.settle()
         for name in _SUMS:
             setattr(self, name, getattr(self, name) - getattr(other, name))
         self.close_series.merge(other.close_series, second, -1)
@@ -130,6 +163,7 @@ class Account:
     def reset(self) -> None:
         """Count anew what happens; what is there now stays."""
         self.row = None
+        self.settle()
         for name in _EVENTS:
             setattr(self, name, 0)
         self.ages = Histogram()
@@ -176,6 +210,7 @@ class Account:
 
     def role(self) -> str:
         """What it mostly is; `mixed` when neither is nine tenths."""
+        self.settle()
         known = self.clients + self.servers
         if not known:
             return "unknown"
@@ -183,24 +218,33 @@ class Account:
             return "mixed"
         return "client" if self.clients > self.servers else "server"
 
-    def _count_way(self, via: str) -> None:
+    def _count_way(self, via: str, count: int) -> None:
         if via == "close":
-            self.way_close += 1
+            self.way_close += count
         elif via == "shutdown":
-            self.way_shutdown += 1
+            self.way_shutdown += count
         elif via == "exit":
-            self.way_exit += 1
+            self.way_exit += count
         else:
-            self.way_unknown += 1
+            self.way_unknown += count
 
-    def _count_peer(self, ends: Endpoints, *, is_server: bool) -> None:
-        peer = (ends.daddr, ends.sport if is_server else ends.dport, is_server)
-        if peer not in self.peers and len(self.peers) >= _MAX_PEERS:
+    def _count_peer(self, peer: tuple[str, int, bool], times: int = 1) -> None:
+        count = self.peers.get(peer, 0)
+        if not count and len(self.peers) >= _MAX_PEERS:
+            if self._peers_refused:
+                self._peers_refused -= 1
+                return
             # Keeps what is frequent: all that came once makes room.
             self.peers = {peer: count for peer, count in self.peers.items() if count > 1}
             if len(self.peers) >= _MAX_PEERS:
+                self._peers_refused = _MAX_PEERS
                 return
-        self.peers[peer] = self.peers.get(peer, 0) + 1
+        self.peers[peer] = count + times
+
+
+def _peer(event: Close) -> tuple[str, int, bool]:
+    ends, is_server = event.ends, event.role == "server"
+    return ends.daddr, ends.sport if is_server else ends.dport, is_server
 
 
 _EVENTS = (

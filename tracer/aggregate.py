@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from tracer.account import MAX_NAMED_PIDS, Account, Key
@@ -31,6 +32,7 @@ from tracer.series import SECOND
 _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
 _MAX_ACCOUNTS = 8_000
+_MAX_OWNERS = 65_536
 
 
 class Watcher(Protocol):
@@ -60,11 +62,15 @@ class Aggregator:
         self._filters = filters
         self._watcher = watcher
         self._accounts: dict[Key, Account] = {}
+        self._by_owner: dict[int, tuple[Owner, Account]] = {}
+        """By identity, which is quicker: readers and tracers give one object for one owner."""
         self._alike: dict[Key, list[Account]] = {}
         self._with_cgroup: dict[str, Key] = {}
         self._unknown = Account(("unknown",), "unknown", None, grade=Grade.UNKNOWN)
         self._others = Account(("others",), "other processes", None)
         self._total = Account(("all",), "all", None)
+        self._closes: list[Close] = []
+        """Which the sum takes in at once, at the end of add()."""
         self._time_waits: dict[int, Account] = {}
         self._held: dict[int, tuple[Account, str]] = {}
         self._lost = 0
@@ -95,6 +101,8 @@ class Aggregator:
                 self._lost += event.count
                 if self._watcher is not None:
                     self._watcher.lost(event)
+        self._total.close_all(self._closes)
+        self._closes.clear()
 
     def is_waiting(self, conn: int) -> bool:
         """Has it a TIME_WAIT here?"""
@@ -138,6 +146,19 @@ class Aggregator:
             accounts = grouped(by, accounts, self._flows, now_us // SECOND)
             unknown = remainder(self._total, accounts, now_us // SECOND)
         accounts.sort(key=lambda account: (-account.time_waits, -account.closes, account.name))
+        return replace(
+            self.gist(now_us),
+            rows=tuple(self._row(account, now_us) for account in accounts),
+            unknown=self._row(unknown, now_us),
+            by=by,
+            edges=self._paths.edges(now_us),
+            ends=self._paths.ends(now_us),
+            ages=self._paths.ages(),
+            recent=self._paths.recent(),
+        )
+
+    def gist(self, now_us: int) -> Snapshot:
+        """All that a verdict looks at: a snapshot without rows, ways and connections."""
         return Snapshot(
             ts_us=now_us,
             elapsed_us=now_us - self._start.ts_us,
@@ -145,8 +166,8 @@ class Aggregator:
             kernel=self._start.kernel,
             hooks=self._start.hooks.get("source", "unknown"),
             filters=self._filters,
-            rows=tuple(self._row(account, now_us) for account in accounts),
-            unknown=self._row(unknown, now_us),
+            rows=(),
+            unknown=self._row(self._unknown, now_us),
             total=self._row(self._total, now_us),
             lost=self._lost,
             pools=self._ports.pools(now_us),
@@ -156,14 +177,30 @@ class Aggregator:
             conflicts=self._flows.conflicts(now_us),
             preexisting=len(self._preexisting),
             settings=dict(self._ports.settings),
-            by=by,
-            edges=self._paths.edges(now_us),
-            ends=self._paths.ends(now_us),
-            ages=self._paths.ages(),
-            recent=self._paths.recent(),
         )
 
+    @property
+    def size(self) -> int:
+        """What a gist goes through: it costs about as much as that many events."""
+        return self._flows.size + self._ports.size
+
     def _account(self, owner: Owner, second: int) -> Account:
+        known = self._by_owner.get(id(owner))
+        if known is not None and known[0] is owner:
+            account = known[1]
+            process = owner.process
+            if account.folded_into is None and process is not None and account.name == process.comm:
+                account.process = process
+                account.active = second
+                return account
+        account = self._find_account(owner, second)
+        if owner.process is not None and owner.process.cgroup is not None:
+            if len(self._by_owner) >= _MAX_OWNERS:
+                self._by_owner.clear()
+            self._by_owner[id(owner)] = owner, account
+        return account
+
+    def _find_account(self, owner: Owner, second: int) -> Account:
         process = owner.process
         if process is None:
             return self._unknown
@@ -216,10 +253,11 @@ class Aggregator:
         return folded
 
     def _close(self, event: Close, second: int) -> None:
-        self._release(event.ends.conn)
+        if event.ends.conn in self._held:
+            self._release(event.ends.conn)
         account = self._account(event.owner, second)
         account.close(event, second)
-        self._total.close(event, second)
+        self._closes.append(event)
         self._ports.close(event)
         self._paths.close(event, account)
         process = event.owner.process
@@ -277,6 +315,7 @@ class Aggregator:
                 time_wait_rate=account.time_wait_series.rate(now_us, began),
                 history=account.time_wait_series.values(now_us // SECOND),
             )
+        account.settle()
         account.row = Row(
             key=account.row_key(),
             label=account.label(),

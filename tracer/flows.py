@@ -48,8 +48,23 @@ class _Flow:
     idle: dict[int, deque[int]] = field(default_factory=dict)
     """By pid, when connections were closed that none has followed yet."""
     peers: Counter[Account] = field(default_factory=Counter)
+    unsettled: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Closes by first, how and via, which are few: not yet in the counts, but in `closes`."""
+
+    def settle(self) -> None:
+        """Count what has come: to be called before any of the counts is read."""
+        for (first, how, via), count in self.unsettled.items():
+            self.first_local += count * (first == "local")
+            self.first_remote += count * (first == "remote")
+            self.timeouts += count * (how == "timeout")
+            self.by_exit += count * (via == "exit")
+            self.resets_received += count * (how == "reset_received")
+            self.resets_sent += count * (how == "reset_sent")
+        self.unsettled.clear()
 
     def merge(self, other: _Flow, second: int) -> None:
+        self.settle()
+        other.settle()
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.ends.merge(other.ends, second)
@@ -113,13 +128,9 @@ class Flows:
             flow.failed += 1
             return
         flow.closes += 1
-        flow.first_local += event.first == "local"
-        flow.first_remote += event.first == "remote"
-        flow.timeouts += event.how == "timeout"
-        flow.by_exit += event.via == "exit"
-        flow.resets_received += event.how == "reset_received"
+        shape = event.first, event.how, event.via
+        flow.unsettled[shape] = flow.unsettled.get(shape, 0) + 1
         if event.how == "reset_sent":
-            flow.resets_sent += 1
             flow.resets.add(event.ts_us // SECOND)
         if event.age_us is not None:
             flow.ages.add(event.age_us)
@@ -156,9 +167,15 @@ class Flows:
         else:
             self._held.pop(event.ends.conn, None)
 
+    @property
+    def size(self) -> int:
+        """How many flows there are."""
+        return len(self._flows)
+
     def reset(self) -> None:
         """Count anew what happens; what is there now stays."""
         for flow in self._flows.values():
+            flow.settle()
             for name in _EVENTS:
                 setattr(flow, name, 0)
             flow.ages = Histogram()
@@ -215,6 +232,7 @@ class Flows:
 
     def _made(self, key: Key, flow: _Flow, now_us: int) -> Flow:
         account, netns, role, local, remote, port = key
+        flow.settle()
         return Flow(
             who=account.who(),
             role=role,
@@ -265,6 +283,7 @@ class Flows:
 
 
 def _add_to(account: Account, flow: _Flow, role: str, second: int) -> None:
+    flow.settle()
     account.closes += flow.closes + flow.failed
     account.failed += flow.failed + flow.timeouts
     for name in ("by_exit", "first_local", "first_remote", "time_waits", "time_wait_now"):

@@ -74,6 +74,11 @@ class PortPools:
         self.settings = {int(netns): values for netns, values in start.sysctl.items()}
         """By namespace, as they are now."""
 
+    @property
+    def size(self) -> int:
+        """How many pools there are."""
+        return len(self._pools)
+
     def close(self, event: Close) -> None:
         """A client's connection is over; its TIME_WAIT comes next."""
         if event.role == "client" and event.time_wait:

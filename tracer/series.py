@@ -18,10 +18,12 @@ class Series:
 
     def add(self, second: int, count: int = 1) -> None:
         """Count in `second`; one that fell out of the window is dropped."""
-        if second > self._second:
-            self._advance(second)
-        if second > self._second - HISTORY_SECONDS:
-            self._counts[second % HISTORY_SECONDS] += count
+        if second != self._second:
+            if second > self._second:
+                self._advance(second)
+            elif second <= self._second - HISTORY_SECONDS:
+                return
+        self._counts[second % HISTORY_SECONDS] += count
 
     def values(self, second: int) -> tuple[int, ...]:
         """The counts up to `second`, oldest first."""
@@ -90,7 +92,8 @@ class Histogram:
     def add(self, value: int, count: int = 1) -> None:
         """Count a duration."""
         bucket = _bucket(value)
-        self._quantiles.clear()
+        if self._quantiles:
+            self._quantiles.clear()
         self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def merge(self, other: Histogram) -> None:

@@ -25,6 +25,7 @@ _PASSED = (
     "FIN_WAIT2 (orphan)", "TIME_WAIT", "CLOSE_WAIT", "LAST_ACK",
 )  # fmt: skip
 _MAX_SECONDS = 600
+_STATES_AT_ONCE = 2_000
 _PEERS = 3
 
 _Group = tuple[Account, str, str, int, int]
@@ -58,7 +59,8 @@ class Collector:
         self._held: dict[int, tuple[Held, Account, Tally | None]] = {}
         self._closed_late: Counter[_Group] = Counter()
         self._ended: dict[str, _Ended] = {}
-        self._ages = Durations(), Durations()
+        self._states: list[dict[str, int]] = []
+        """Of closes, until there are enough to count their times in one go."""
         self._lifetimes: tuple[Counter[int], Counter[int]] = Counter(), Counter()
         self._populations = Populations(began_us)
         self.unseen = 0
@@ -77,14 +79,11 @@ class Collector:
             tally.close(event)
             if event.time_wait:
                 self._waiting[conn] = tally
-        dwells = self._dwells
-        for state, spent_us in event.states.items():
-            if state in dwells:
-                dwells[state].add(spent_us)
+        self._states.append(event.states)
+        if len(self._states) >= _STATES_AT_ONCE:
+            self._count_states()
         if event.age_us is None:
             self.unseen += 1
-        elif event.how != "failed":
-            self._ages[not event.time_wait].add(event.age_us)
         if self._also is not None:
             self._also(event, account)
 
@@ -188,6 +187,7 @@ class Collector:
 
     def dwells(self) -> tuple[Dwell, ...]:
         """As Report.dwells."""
+        self._count_states()
         return tuple(Dwell(state, times.quantiles()) for state, times in self._dwells.items() if times.count)
 
     def reasons(self) -> tuple[Reason, ...]:
@@ -200,7 +200,7 @@ class Collector:
 
     def ages(self) -> tuple[Bin, ...]:
         """As Report.ages."""
-        return by_doubling(*self._ages)
+        return by_doubling(*self._sum().ages)
 
     def lifetimes(self) -> tuple[Bin, ...]:
         """As Report.lifetimes."""
@@ -242,6 +242,16 @@ class Collector:
                 )
             )
         return tuple(sorted(made, key=lambda one: (one.state != "CLOSE_WAIT", -one.count)))
+
+    def _count_states(self) -> None:
+        spent: dict[str, list[int]] = {state: [] for state in self._dwells}
+        for states in self._states:
+            for state, spent_us in states.items():
+                if state in spent:
+                    spent[state].append(spent_us)
+        for state, times in spent.items():
+            self._dwells[state].add_all(times)
+        self._states.clear()
 
     @property
     def populations(self) -> Populations:

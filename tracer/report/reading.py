@@ -22,6 +22,9 @@ from tracer.verdict import Verdicts
 from tracer.whatif import Change, WhatIf
 
 JUDGED_EVERY_US = 5 * SECOND
+"""If as much has come as there is to judge, ..."""
+_JUDGED_AT_LEAST_US = 60 * SECOND
+"""... or at least so often: of a day with little traffic, judging would take longer than reading."""
 
 _STRETCH = 2_000
 """Lines between two looks at which recording is furthest behind."""
@@ -48,8 +51,8 @@ class Part:
         """Raises TwtraceError if that is no trace."""
         self.name = name
         self.reader = Reader()
-        self.items: Iterator[Item] = self.reader.read(lines)
-        start = next(self.items, None)
+        self._items: Iterator[Item] = self.reader.read(lines)
+        start = next(iter(self.some(1)), None)
         if not isinstance(start, Start):
             raise TwtraceError(
                 f"{name or 'this'} is no trace: its first line is not a `start` line",
@@ -58,6 +61,15 @@ class Part:
         self.start = start
         self.end: End | None = None
         """Its last line, once read."""
+
+    def some(self, number: int = _STRETCH) -> list[Item]:
+        """The next lines; fewer than so many at the end. Raises TwtraceError if one cannot be read."""
+        try:
+            return list(islice(self._items, number))
+        except TwtraceError as error:
+            if not self.name:
+                raise
+            raise type(error)(f"{self.name}: {error.cause}", error.hint) from error
 
     @property
     def run(self) -> str | None:
@@ -102,27 +114,30 @@ class Reading:
         self._what_if = WhatIf(self.start) if wanted.changes else None
         self.now_us = self.start.ts_us
         self._due_us = self.now_us + JUDGED_EVERY_US
+        self._judged_us = self.now_us
+        self._unjudged = 0
+        """Lines since then."""
         self._pending: list[Event] = []
         self._at = 0
 
     def read_some(self) -> bool:
         """Take in some lines; False at the end. Raises TwtraceError if a line cannot be read."""
         part = self.parts[self._at]
-        number = 0
-        for number, item in enumerate(islice(part.items, _STRETCH), 1):  # noqa: B007 - read after the loop
+        items = part.some()
+        for item in items:
             if item.ts_us >= self._due_us:
                 self._judge(item.ts_us)
             self.now_us = max(self.now_us, item.ts_us)
-            if type(item) is End:
+            if isinstance(item, End):
                 part.end = item
             elif isinstance(item, Start):
                 raise TwtraceError(
                     "a second `start` line", "give traces one by one: `twtrace report A B`, not one of both"
                 )
             else:
-                self._pending.append(item)  # type: ignore[arg-type]
+                self._pending.append(item)
         self._flush()
-        if number == _STRETCH:
+        if len(items) == _STRETCH:
             return True
         if self._at + 1 == len(self.parts):
             return False
@@ -183,11 +198,15 @@ class Reading:
 
     def _judge(self, now_us: int) -> None:
         self._flush()
-        self._verdicts.note(self._aggregator.snapshot(self._due_us))
+        judged = self._due_us
+        if self._unjudged >= self._aggregator.size or judged - self._judged_us >= _JUDGED_AT_LEAST_US:
+            self._verdicts.note(self._aggregator.gist(judged))
+            self._unjudged, self._judged_us = 0, judged
         self._due_us += JUDGED_EVERY_US * ((now_us - self._due_us) // JUDGED_EVERY_US + 1)
 
     def _flush(self) -> None:
         events = self._wanted.filters.passing(self._pending)
+        self._unjudged += len(self._pending)
         self._pending.clear()
         if self._at:
             events = [event for event in map(self._as_known, events) if event is not None]

@@ -30,7 +30,8 @@ class Tally:
 
     shapes: dict[Shape, int] = field(default_factory=dict)
     """Closes, by all that a row says of them: one count a close."""
-    ages: Durations = field(default_factory=Durations)
+    ages: tuple[Durations, Durations] = field(default_factory=lambda: (Durations(), Durations()))
+    """Of connections that left a TIME_WAIT, and of those that did not."""
     born: int = 0
     orphans: int = 0
     """Born in FIN_WAIT2, ..."""
@@ -48,7 +49,7 @@ class Tally:
         shape = (event.role, event.first, event.how, event.via, event.time_wait)
         self.shapes[shape] = self.shapes.get(shape, 0) + 1
         if event.age_us is not None and event.how != "failed":
-            self.ages.add(event.age_us)
+            self.ages[not event.time_wait].add(event.age_us)
 
     def time_wait(self, event: TimeWait) -> None:
         """A TIME_WAIT is born, or was there."""
@@ -77,10 +78,11 @@ class Tally:
         """Take over all that another holds; the peak is then at most what is said."""
         for shape, count in other.shapes.items():
             self.shapes[shape] = self.shapes.get(shape, 0) + count
-        self.ages.merge(other.ages)
-        for mine, theirs in ((self.ends, other.ends), (self.orphan_ends, other.orphan_ends)):
-            for reason, count in theirs.items():
-                mine[reason] = mine.get(reason, 0) + count
+        for mine, theirs in zip(self.ages, other.ages, strict=True):
+            mine.merge(theirs)
+        for ends, of_other in ((self.ends, other.ends), (self.orphan_ends, other.orphan_ends)):
+            for reason, count in of_other.items():
+                ends[reason] = ends.get(reason, 0) + count
         for name in ("born", "orphans", "now", "peak", "rearmed", "close_wait", "fin_wait2"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -97,6 +99,9 @@ class Tally:
             endings[ending] += count
             if ending == "closed_first":
                 ways[via] = ways.get(via, 0) + count
+        ages = Durations()
+        for some in self.ages:
+            ages.merge(some)
         return WhoRow(
             key=key,
             label=label,
@@ -115,7 +120,7 @@ class Tally:
             held_fin_wait2=self.fin_wait2,
             endings={name: count for name, count in endings.items() if count},
             ways=_ranked(ways),
-            ages=self.ages.quantiles(),
+            ages=ages.quantiles(),
         )
 
 
