@@ -122,7 +122,7 @@ def _close(flow: Flow, ends: Endpoints, now_us: int, chance: random.Random) -> C
     )
 
 
-def write(path: Path, lines: int) -> None:
+def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) -> None:
     """Write a trace of so many lines."""
     chance = random.Random(902)  # noqa: S311 - the same each time
     flows, encoder = _flows(chance), Encoder()
@@ -145,7 +145,7 @@ def write(path: Path, lines: int) -> None:
     with path.open("wb") as file:
         file.write(encoder.start(start))
         while written < lines - 1:
-            now_us += int(chance.expovariate(CLOSES_PER_SECOND) * SECOND)
+            now_us += int(chance.expovariate(closes_per_second) * SECOND)
             if now_us >= due_us:
                 file.write(encoder.event(Counters(now_us, {"closes": conn}, {})))
                 written, due_us = written + 1, due_us + 10 * SECOND

@@ -66,9 +66,10 @@ def _ways(row: WhoRow, ending: str) -> str:
     if ending != "closed_first" or not row.ways:
         return ""
     total = sum(row.ways.values())
-    parts = [
-        _BY[way] if count == total else f"{_BY[way]} in {count:,} of them" for way, count in row.ways.items()
-    ]
+    parts = []
+    for way, count in row.ways.items():
+        how = _BY.get(way, _BY["unknown"])
+        parts.append(how if count == total else f"{how} in {count:,} of them")
     return f", {' and '.join(parts)}" if len(parts) < 3 else f", {', '.join(parts)}"  # noqa: PLR2004
 
 
@@ -92,9 +93,10 @@ def _time_waits(row: WhoRow) -> list[str]:
             text += f", {row.orphans:,} of them born in FIN_WAIT2"
     parts = []
     for reason, count in row.time_wait_ends.items():
+        ended = _ENDED.get(reason, _ENDED["unknown"])
         there = row.orphan_ends.get(reason, 0)
-        parts += [f"{count - there:,} {_ENDED[reason]}"] * (count > there)
-        parts += [f"{there:,} {_ENDED[reason]} in FIN_WAIT2"] * (there > 0)
+        parts += [f"{count - there:,} {ended}"] * (count > there)
+        parts += [f"{there:,} {ended} in FIN_WAIT2"] * (there > 0)
     if row.time_wait_now:
         parts.append(f"{row.time_wait_now:,} still there")
     return [f"{text}: {', '.join(parts)}"] if parts else [text]
