@@ -59,6 +59,10 @@ class Part:
                 "give a file of `twtrace record`",
             )
         self.start = start
+        self.run: str | None = getattr(start, "run", None)
+        """The same for all files of one recording; None: it is the only one."""
+        self.number: int = getattr(start, "part", 1)
+        """Which of them, from 1 on."""
         self.end: End | None = None
         """Its last line, once read."""
 
@@ -71,12 +75,6 @@ class Part:
                 raise
             raise type(error)(f"{self.name}: {error.cause}", error.hint) from error
 
-    @property
-    def run(self) -> str | None:
-        """The same for all files of one recording; None: it is the only one."""
-        run: str | None = getattr(self.start, "run", None)
-        return run
-
     def doubts(self) -> list[str]:
         """What is wrong with it, as far as its reader has seen."""
         where = f"{self.name}: " if self.name else ""
@@ -86,12 +84,6 @@ class Part:
     def doubted(self) -> int:
         """How many lines are doubted; not all are told."""
         number: int = getattr(self.reader, "doubted", 0)
-        return number
-
-    @property
-    def number(self) -> int:
-        """Which of them, from 1 on."""
-        number: int = getattr(self.start, "part", 1)
         return number
 
 
