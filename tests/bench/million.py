@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,10 @@ def _close(flow: Flow, ends: Endpoints, now_us: int, chance: random.Random) -> C
     )
 
 
+def _balance(born: int, ended: int) -> Balance:
+    return Balance(born, 0, ended, born - ended, born - ended, 0)
+
+
 def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) -> None:
     """Write a trace of so many lines."""
     chance = random.Random(902)  # noqa: S311 - the same each time
@@ -139,6 +143,7 @@ def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) 
     )
     weights = [1 + 40 * (number % 50 == 0) for number in range(FLOWS)]
     waiting: deque[TimeWait] = deque()
+    born_in, ended_in = Counter[int](), Counter[int]()
     written, conn, now_us = 1, 0, BEGAN_US
     due_us = BEGAN_US + 10 * SECOND
     ports = [32768 + number % 28232 for number in range(FLOWS)]
@@ -164,6 +169,7 @@ def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) 
                     preexisting=False,
                 )
                 file.write(encoder.event(ended))
+                ended_in[born.ends.netns] += 1
                 written += 1
             if written >= lines - 2:
                 break
@@ -184,8 +190,9 @@ def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) 
                 born = TimeWait(now_us, ends, flow.owner, "TIME_WAIT", preexisting=False)
                 file.write(encoder.event(born))
                 waiting.append(born)
+                born_in[flow.netns] += 1
                 written += 1
-        ledger = {str(NETNS[0]): Balance(0, 0, 0, 0, 0, 0)}
+        ledger = {str(netns): _balance(born_in[netns], ended_in[netns]) for netns in NETNS}
         file.write(encoder.end(now_us, now_us - BEGAN_US, {}, ledger)[1])
 
 

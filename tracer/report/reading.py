@@ -8,6 +8,7 @@ from itertools import islice
 
 from tracer.account import Account
 from tracer.aggregate import Aggregator
+from tracer.audit import NO_END
 from tracer.errors import TwtraceError
 from tracer.filters import Filters
 from tracer.model import Close, End, Event, Held, Snapshot, Start, TimeWait, TimeWaitEnd
@@ -50,8 +51,8 @@ class Part:
     def __init__(self, lines: Iterable[bytes], name: str = "") -> None:
         """Raises TwtraceError if that is no trace."""
         self.name = name
-        self.reader = Reader()
-        self._items: Iterator[Item] = self.reader.read(lines)
+        self._reader = Reader()
+        self._items: Iterator[Item] = self._reader.read(lines)
         start = next(iter(self.some(1)), None)
         if not isinstance(start, Start):
             raise TwtraceError(
@@ -76,15 +77,13 @@ class Part:
             raise type(error)(f"{self.name}: {error.cause}", error.hint) from error
 
     def doubts(self) -> list[str]:
-        """What is wrong with it, as far as its reader has seen."""
-        where = f"{self.name}: " if self.name else ""
-        return [f"{where}line {doubt.line}: {doubt.text}" for doubt in getattr(self.reader, "doubts", ())]
+        """What is wrong with it, as far as its reader has seen; that it was cut off is told by `end`."""
+        return [str(doubt) for doubt in self._reader.doubts if doubt.text != NO_END]
 
     @property
     def doubted(self) -> int:
-        """How many lines are doubted; not all are told."""
-        number: int = getattr(self.reader, "doubted", 0)
-        return number
+        """How many doubts there are; not all are told."""
+        return self._reader.doubted - (self.end is None)
 
 
 class Reading:
@@ -122,11 +121,7 @@ class Reading:
             self.now_us = max(self.now_us, item.ts_us)
             if isinstance(item, End):
                 part.end = item
-            elif isinstance(item, Start):
-                raise TwtraceError(
-                    "a second `start` line", "give traces one by one: `twtrace report A B`, not one of both"
-                )
-            else:
+            elif not isinstance(item, Start):  # which a reader gives once
                 self._pending.append(item)
         self._flush()
         if len(items) == _STRETCH:
@@ -174,11 +169,16 @@ class Reading:
         )
 
     def _facts(self, snapshot: Snapshot, processes: Table) -> Facts:
+        several = len(self.parts) > 1
         return Facts(
             starts=tuple(part.start for part in self.parts),
             ends=tuple(part.end for part in self.parts),
             numbers=tuple(part.number for part in self.parts),
-            doubts=tuple(doubt for part in self.parts for doubt in part.doubts()),
+            doubts=tuple(
+                f"{part.name}: {doubt}" if several else doubt
+                for part in self.parts
+                for doubt in part.doubts()
+            ),
             doubted=sum(part.doubted for part in self.parts),
             filters=self._wanted.filters.describe(),
             lost=dict(self.collector.lost_by),
