@@ -36,6 +36,7 @@ PURE = {
         "record",
         "replay",
         "report.data",
+        "report.many",
         "report.text",
         "schema",
         "series",
