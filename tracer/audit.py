@@ -141,13 +141,13 @@ class Audit:
         self._latest_us = ts_us
 
     def close(self, end: EndLine | None, crc32: int) -> None:
-        """Hold it all against the last line; `crc32` is of all bytes before it."""
+        """Hold it all against the last line; `crc32` is of what that should be of."""
         if end is None:
             self._doubt(0, NO_END)
         else:
             self._compare_lines(end)
             self._compare_time_waits(end)
-            if end.totals.crc32 not in (UNSET, crc32):
+            if end.crc32 not in (UNSET, crc32):
                 self._doubt(0, "not what was written: the checksum (crc32) of the `end` line is another")
         lost = sum(self._lost.values())
         if self._has_all_owners and self._orphans > lost:

@@ -331,10 +331,6 @@ class TotalsLine(Struct, gc=False):
     time_wait: WaitTotals
     kernel: KernelCounts
     ledger: Ledger = {}
-    crc32: Annotated[
-        Crc | UnsetType,
-        Meta(description="Of all the bytes before this line, as gzip counts it."),
-    ] = UNSET
 
 
 class EndLine(Line, tag="end"):
@@ -344,6 +340,13 @@ class EndLine(Line, tag="end"):
     totals: TotalsLine
     lost: Annotated[dict[Name, Number], Meta(description="What was lost to how often.")]
     duration_us: Annotated[Number, Meta(description="Time since the start line.")]
+    crc32: Annotated[
+        Crc | UnsetType,
+        Meta(
+            description="Checksum as of gzip: of all bytes before this line, and of this line as it would be"
+            " without this field, which is its last."
+        ),
+    ] = UNSET
 
 
 AnyLine = (

@@ -6,6 +6,7 @@ is left out and told. Memory is bounded whatever the lines hold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -96,6 +97,7 @@ class _Kind(Struct):
 _LINE: Decoder[Line] = Decoder(AnyLine)
 _KIND = Decoder(_Kind)
 _OWNER = Decoder(OwnerLine)
+_CRC = re.compile(rb',"crc32":[0-9]+}$', re.MULTILINE)
 _NO_LINE = (DecodeError, UnicodeDecodeError, RecursionError)
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 
@@ -150,7 +152,7 @@ class Reader:
                 elif end is not None:
                     self._doubt(number, "after the `end` line: left out")
                 elif isinstance(parsed, EndLine):
-                    end, end_crc = parsed, crc
+                    end, end_crc = parsed, crc32(_CRC.sub(b"}", line), crc)
                     yield _end(end)
                 else:
                     event = self._event(number, parsed)

@@ -149,8 +149,10 @@ class Encoder:
         waits = _wait_totals(
             totals.born, totals.preexisting, totals.ended, totals.remaining, totals.overflowed
         )
-        line = TotalsLine(totals.lines, waits, kernel, _ledger(ledger), self._crc32)
-        return end, self._line(EndLine(ts_us, line, end.lost, duration_us))
+        line = EndLine(ts_us, TotalsLine(totals.lines, waits, kernel, _ledger(ledger)), end.lost, duration_us)
+        self._line(line)
+        line.crc32 = self._crc32
+        return end, self._line(line)
 
     def _line(self, line: Line) -> bytes:
         encoded = _encode(line) + b"\n"

@@ -287,14 +287,17 @@ def test_the_ledger_and_the_lines() -> None:
     assert read(lines)[1] == [
         differs("TIME_WAITs born in the ledger of netns 1", 2, 1),
         differs("TIME_WAITs ended in the ledger of netns 1", 4, 1),
+        OTHER_CRC,
     ]
     lines[0] = edited(lines[0], change(filters={"comms": ["a"]}))
     assert read_any(lines) == [OTHER_CRC]
 
 
-def test_the_checksum_is_of_all_bytes_before() -> None:
-    assert json.loads(WHOLE[-1])["totals"]["crc32"] == crc32(b"".join(WHOLE[:-1]))
-    older = with_line(11, edited(WHOLE[10], lambda line: line["totals"].pop("crc32")))
+def test_the_checksum_is_of_all_but_itself() -> None:
+    older = with_line(11, edited(WHOLE[10], lambda line: line.pop("crc32")))
+    assert json.loads(WHOLE[-1])["crc32"] == crc32(b"".join(older))
+    assert WHOLE[-1].endswith(b',"crc32":%d}\n' % crc32(b"".join(older)))
+    assert read(with_line(11, edited(WHOLE[10], change(duration_us=1)))) == (STORY, [OTHER_CRC])
     assert read(older) == (STORY, [])
     assert read([*older[:3], older[4], older[3], *older[5:]])[1] == []
 
