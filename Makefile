@@ -5,7 +5,9 @@ litter := .venv dist .go_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-kernels lint format check picture wheel clean setup-run setup-dev setup-test setup-kernels
+T = 600
+
+.PHONY: help run test test-kernels fuzz lint format check picture wheel clean setup-run setup-dev setup-test setup-kernels
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -18,6 +20,9 @@ test: setup-test ## Run the tests, as root for those of the kernel: ARGS="-k led
 
 test-kernels: setup-kernels ## Run the kernel tests on other kernels, in VMs: K=6.12 takes one, ARGS=--write-docs
 	@scripts/as-root $(python) -m vagrant test $(addprefix --kernel=,$(K)) $(ARGS)
+
+fuzz: setup-dev ## Spoil traces for T=600 seconds and read them; what fails is kept in tests/fuzz/found
+	@$(python) -m tests.fuzz --seconds $(T)
 
 lint: setup-dev ## Check style and types
 	@$(python) -m ruff check

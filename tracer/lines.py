@@ -135,6 +135,18 @@ class Line(Struct, tag_field="type", gc=False):
     """A line of a trace."""
 
 
+class ClockLine(Struct, gc=False):
+    """How times are told."""
+
+    realtime_minus_monotonic_us: Annotated[
+        Signed | UnsetType,
+        Meta(description="What was added to the kernel's clock, once for the whole trace."),
+    ] = UNSET
+    tick_us: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)], Meta(description="The length of a kernel tick.")
+    ] = 4_000
+
+
 class StartLine(Line, tag="start"):
     """The first line, written once everything that follows will be seen."""
 
@@ -146,13 +158,7 @@ class StartLine(Line, tag="start"):
     argv: Annotated[tuple[Argument, ...], Meta(description="The command line of twtrace.")]
     filters: Annotated[dict[Name, Filter], Meta(description="The filters given.")]
     hooks: Annotated[dict[Name, Text], Meta(description="What each kind of fact is taken from.")]
-    clock: Annotated[
-        dict[Name, Signed],
-        Meta(
-            description="realtime_minus_monotonic_us, what was added to the kernel's clock; tick_us, the"
-            " length of a kernel tick."
-        ),
-    ]
+    clock: ClockLine
     sysctl: Settings
     run: Annotated[
         Name | UnsetType, Meta(description="Of a trace in parts (--rotate-...): the same in each part.")

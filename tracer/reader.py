@@ -368,9 +368,13 @@ def _owner(text: bytes) -> Owner:
         line = _OWNER.decode(text)
     except DecodeError as error:
         raise ValidationError(f"{error}, of an owner") from error
-    known = {name: value for name, value in asdict(line).items() if value is not UNSET}
+    known = _known(line)
     grade = Grade(known.pop("grade"))
     return UNKNOWN_OWNER if grade is Grade.UNKNOWN else Owner(grade, Process(**{"start_us": 0, **known}))
+
+
+def _known(line: Struct) -> dict[str, Any]:
+    return {name: value for name, value in asdict(line).items() if value is not UNSET}
 
 
 def _lost(line: LostLine) -> Lost:
@@ -380,7 +384,7 @@ def _lost(line: LostLine) -> Lost:
 def _start(line: StartLine) -> Start:
     fields = {name: value for name, value in asdict(line).items() if value is not UNSET}
     del fields["schema"]
-    return Start(**fields)
+    return Start(**{**fields, "clock": _known(line.clock)})
 
 
 def _end(line: EndLine) -> End:

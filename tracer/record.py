@@ -13,6 +13,7 @@ from msgspec.json import Encoder as JsonEncoder
 
 from tracer.lines import (
     BalanceLine,
+    ClockLine,
     CloseLine,
     ConnectFailedLine,
     CountersLine,
@@ -99,7 +100,7 @@ class Encoder:
         argv = tuple(
             word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for word in start.argv
         )
-        fields = asdict(start) | {"argv": argv}
+        fields = asdict(start) | {"argv": argv, "clock": ClockLine(**start.clock)}
         if start.run is None:
             fields |= {"run": UNSET, "part": UNSET}
         return self._line(_start_line(SCHEMA, **fields))
