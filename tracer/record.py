@@ -97,13 +97,11 @@ class Encoder:
     def start(self, start: Start) -> bytes:
         """The first line."""
         self._lines["start"] += 1
-        argv = tuple(
-            word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for word in start.argv
-        )
-        fields = asdict(start) | {"argv": argv, "clock": ClockLine(**start.clock)}
+        given = {**asdict(start), "argv": tuple(map(_utf8, start.argv)), "clock": ClockLine(**start.clock)}
+        given["filters"] = {name: _utf8(value) for name, value in start.filters.items()}
         if start.run is None:
-            fields |= {"run": UNSET, "part": UNSET}
-        return self._line(_start_line(SCHEMA, **fields))
+            given |= {"run": UNSET, "part": UNSET}
+        return self._line(_start_line(SCHEMA, **given))
 
     def note(self, event: Event) -> None:
         """Count an event whose line nobody wants."""
@@ -237,6 +235,13 @@ class Encoder:
                 self._owners.clear()
             known = self._owners[id(owner)] = owner, Raw(_encode(_owner_line(owner)))
         return known[1]
+
+
+def _utf8(value: object) -> object:
+    r"""Words of a command line, with bytes that were no UTF-8 as `\xNN`, as in names."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return [_utf8(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _owner_line(owner: Owner) -> OwnerLine:

@@ -41,7 +41,7 @@ entry=$(grep -o "gnulinux-$version-advanced-[^']*" /boot/grub/grub.cfg | head -n
 echo "GRUB_DEFAULT='gnulinux-advanced-${entry##*-advanced-}>$entry'" >/etc/default/grub.d/twtrace.cfg
 update-grub 2>/dev/null
 
-if ! python3 -c 'import hypothesis, jsonschema, orjson, pytest, textual' 2>/dev/null; then
+if ! python3 -c 'import hypothesis, jsonschema, msgspec, orjson, pytest, textual, zstandard' 2>/dev/null; then
 	# shellcheck disable=SC2046 # words
 	requirements $(root requirements) >/tmp/requirements
 	python3 -m pip install --quiet --break-system-packages --root-user-action=ignore -r /tmp/requirements

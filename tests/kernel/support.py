@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracer.model import End
+from tracer.reader import Reader
+
 ROOT = Path(__file__).parents[2]
 WORKLOADS = Path(__file__).with_name("workloads.py")
 TWTRACE = (sys.executable, "-m", "tracer")
@@ -166,7 +169,12 @@ def whole_lines(path: Path) -> list[Line]:
 
 
 def read(path: Path) -> list[Line]:
-    """A finished trace; checks that it is whole and that its totals are its own."""
+    """A finished trace; checks that it is whole, and that neither its totals nor its reader doubt it."""
+    reader = Reader()
+    with path.open("rb") as file:
+        *_, end = reader.read(file)
+    assert isinstance(end, End)
+    assert reader.doubts == []
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     check_totals(lines)
     return lines

@@ -213,6 +213,16 @@ def test_totals_are_the_lines() -> None:
     assert end["lost"] == {"x": 2}
 
 
+def test_words_that_are_no_utf8() -> None:
+    given = replace(
+        start(), argv=("twtrace", "a\udcff"), filters={"comms": ["\udcfe"], "filter": "x", "family": 4}
+    )
+    (read,) = Reader().read([Encoder().start(given)])
+    assert isinstance(read, Start)
+    assert read.argv == ("twtrace", r"a\xff")
+    assert read.filters == {"comms": [r"\xfe"], "filter": "x", "family": 4}
+
+
 def test_a_line_as_people_meet_it() -> None:
     whose = Owner(Grade.CERTAIN, Process(7, T0, "\x1b[31m", uid=0, cgroup="/a.service", unit="a.service"))
     line: dict[str, Any] = json.loads(written([birth(5, whose)])[1])
