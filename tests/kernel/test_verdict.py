@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.support import Line, namespace, recording
+from tests.unit.truth import assert_true_of_each
 from tracer.demo import PAIRS, Demo
 from tracer.report.reading import read as report_of
 from tracer.verdict import Severity
@@ -81,3 +82,9 @@ def test_no_mix_of_the_demos_habits_blames_a_wrong_process(demo: list[tuple[byte
             ("reconnects", {"cli-closes-1st", "srv-closes-1st"}),
         ):
             assert found.get(name, set()) >= certainly & present, (seed, name)
+
+
+def test_each_process_of_the_demo_has_a_true_sentence(demo: list[tuple[bytes, Line]]) -> None:
+    sentences = [sentence.text for sentence in report_of(line for line, _ in demo).sentences]
+    assert len(sentences) == 2 * len(PAIRS)
+    assert_true_of_each(sentences, [line for _, line in demo])

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import orjson
@@ -14,6 +13,7 @@ import pytest
 
 from tests.bench.million import write
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
+from tests.unit.truth import assert_true_of_each
 from tracer.model import UNKNOWN_OWNER, Event, TimeWaitEnd
 from tracer.record import Encoder
 from tracer.report.data import as_json
@@ -22,7 +22,6 @@ from tracer.report.model import ERROR, GROUPINGS, Report, Reports, Table, WhoRow
 from tracer.report.reading import Part, Wanted, read
 from tracer.report.tally import ENDINGS
 from tracer.report.text import render
-from tracer.text import percent
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "demo.ndjson"
@@ -170,86 +169,11 @@ def test_by_state() -> None:
 
 # Sentences that are true.
 
-DONE = {
-    "local": "closes first in {} of {:,} connections",
-    "remote": "lets its peer close first in {} of {:,} connections",
-    "reset_sent": "resets {} of {:,} connections",
-    "reset_received": "is reset by its peer in {} of {:,} connections",
-}
-
 
 def test_each_process_of_the_demo_has_a_true_sentence() -> None:
-    report = report_of(EXAMPLE)
-    texts = {
-        sentence.text.partition(" ")[0].partition("[")[0]: sentence.text for sentence in report.sentences
-    }
-    by_comm: dict[str, list[Json]] = {}
-    for line in raw(EXAMPLE):
-        if "owner" in line:
-            by_comm.setdefault(line["owner"]["comm"], []).append(line)
-    assert texts.keys() == by_comm.keys()
-    for comm, lines in by_comm.items():
-        assert_true(texts[comm], lines)
-
-
-def assert_true(text: str, lines: list[Json]) -> None:
-    """Each statement of the sentence, counted in that process's lines."""
-    closed = [line for line in lines if line["type"] == "close"]
-    told = text
-    if closed:
-        outcomes = Counter(
-            line["first"] if line["first"] in DONE else line["how"] for line in closed
-        ).most_common()
-        assert len(outcomes) == 1  # in the demo each does one thing
-        ((outcome, count),) = outcomes
-        told = told.replace(DONE[outcome].format(percent(count, len(closed)), len(closed)), "", 1)
-        vias = {line["via"] for line in closed}
-        by = {"close": ", by close()", "exit": ", by ending without close()"}
-        if outcome == "local":
-            (via,) = vias
-            told = told.replace(by[via], "", 1)
-        exact = median_low(line["age_us"] for line in closed)
-        before, _, after = told.partition("; its connections last ")
-        figure, unit = after.split(" at the median", 1)[0].split(" ")
-        shown = float(figure) * {"µs": 1, "ms": 1_000, "s": 1_000_000}[unit]
-        step = {"µs": 1, "ms": 100 if "." in figure else 1_000, "s": 100_000}[unit]
-        assert shown * (1 - ERROR) <= exact <= (shown + step) * (1 + ERROR)
-        told = before + after.split(" at the median", 1)[1]
-    born = [line for line in lines if line["type"] == "time_wait"]
-    gone = [line for line in lines if line["type"] == "time_wait_end"]
-    if born:
-        orphans = sum(line["substate"] == "FIN_WAIT2" for line in born)
-        if orphans:
-            assert orphans == len(born)
-            told = told.replace(
-                f"; {len(born)} mini-sockets, born in FIN_WAIT2 since the peer had yet to close", ""
-            )
-        else:
-            told = told.replace(f"; {len(born)} TIME_WAITs", "")
-        assert {line["reason"] for line in gone} == {"expired"}
-        there = sum(line["lifetime_us"] is None for line in gone)
-        assert there in (0, len(gone))
-        told = told.replace(
-            f": {len(gone)} expired{' in FIN_WAIT2' * (there > 0)}, {len(born) - len(gone)} still there", ""
-        )
-    elif closed:
-        told = told.replace("; no TIME_WAIT", "")
-    holding = [line for line in lines if line["type"] == "held"]
-    if holding:
-        assert not closed
-        (end,) = (line for line in raw(EXAMPLE) if line["type"] == "end")
-        longest = (end["ts_us"] - min(line["ts_us"] for line in holding)) / SECOND
-        (port,) = {line["sport"] for line in holding}
-        assert {line["role"] for line in holding} == {"server"}
-        told = told.replace(
-            f"has not closed {len(holding)} connections it accepted on port {port}, though the peer has"
-            f" (CLOSE_WAIT, the longest for {int(longest * 10) / 10} s)",
-            "",
-        )
-    # Nothing was said beside the label and what has been checked.
-    assert told.count(" ") <= 2, told
-    assert told.endswith((" .", ".")), told
-    assert not any(char.isdigit() for char in told.partition("]")[2]), told
+    sentences = [sentence.text for sentence in report_of(EXAMPLE).sentences]
+    assert len(sentences) == 10
+    assert_true_of_each(sentences, raw(EXAMPLE))
 
 
 def said(*events: Event) -> str:
