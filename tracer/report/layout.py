@@ -33,3 +33,14 @@ def lasting(us: int) -> str:
 def more(number: int) -> list[str]:
     """What is left out."""
     return [f"  … and {number:,} more: --json has them"] if number > 0 else []
+
+
+def spans(numbers: tuple[int, ...]) -> str:
+    """`1-4, 6`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)

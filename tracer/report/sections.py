@@ -21,7 +21,7 @@ from tracer.report.model import (
 from tracer.report.tally import Tally
 from tracer.text import endpoint, fit, percent, printable
 
-_GLYPHS = {Grade.CERTAIN: "●", Grade.INFERRED: "◐", Grade.UNKNOWN: "?"}
+GLYPHS = {Grade.CERTAIN: "●", Grade.INFERRED: "◐", Grade.UNKNOWN: "?"}
 _ROWS = 40
 _WAYS = 12
 _POOLS = 8
@@ -40,24 +40,22 @@ def who(table: Table) -> list[str]:
     rest = table.rows[_ROWS:]
     lines = [_WHO_HEAD, *(_who_line(_glyph(row), row) for row in rows)]
     if rest:
-        lines.append(_who_line("…", _sum(rest)))
+        lines.append(_who_line("…", summed(rest)))
     return [*lines, _who_line("?", table.unknown), _who_line("Σ", table.total)]
 
 
 def _glyph(row: WhoRow) -> str:
-    return _GLYPHS[row.grade] if row.grade is not None else " "
+    return GLYPHS[row.grade] if row.grade is not None else " "
 
 
 def _who_line(glyph: str, row: WhoRow) -> str:
-    failed = row.endings.get("connect_failed", 0) + row.endings.get("timed_out", 0)
-    resets = row.endings.get("reset_sent", 0) + row.endings.get("reset_received", 0)
     held = row.held_close_wait + row.held_fin_wait2
     cells = (
         f"{glyph} {fit(printable(row.label), 23)} {_number(row.closes, 9)}",
         f"{row.closes_per_s:7.1f}" if row.closes_per_s < _TENTHS else f"{row.closes_per_s:7,.0f}",
         f"{percent(row.endings.get('closed_first', 0), row.closes):>6}",
         f"{percent(row.endings.get('peer_first', 0), row.closes):>6}",
-        f"{percent(resets, row.closes):>5}{percent(failed, row.closes):>5}",
+        f"{percent(resets(row), row.closes):>5}{percent(failed(row), row.closes):>5}",
         f"{_number(row.time_waits, 8)}{_number(row.time_wait_peak, 7)}{_number(row.time_wait_now, 7)}",
         f"{_number(held, 5) if held else '–':>5}",
         f"{lasting(row.ages.p50_us) if row.ages.count else '–':>8}",
@@ -68,6 +66,16 @@ def _who_line(glyph: str, row: WhoRow) -> str:
 _TENTHS = 1_000
 
 
+def failed(row: WhoRow) -> int:
+    """Connections that nobody answered, to begin with or in the end."""
+    return row.endings.get("connect_failed", 0) + row.endings.get("timed_out", 0)
+
+
+def resets(row: WhoRow) -> int:
+    """Those that a reset ended, whoever sent it."""
+    return row.endings.get("reset_sent", 0) + row.endings.get("reset_received", 0)
+
+
 def _number(number: int, columns: int) -> str:
     """With commas if that fits, else in thousands or millions."""
     for text in (f"{number:,}", str(number), f"{number / 1e3:.0f}k", f"{number / 1e6:.0f}M"):
@@ -76,7 +84,7 @@ def _number(number: int, columns: int) -> str:
     return f"{text:>{columns}}"
 
 
-def _sum(rows: Iterable[WhoRow]) -> WhoRow:
+def summed(rows: Iterable[WhoRow]) -> WhoRow:
     """Several rows as one; without a median, and with the sum of their peaks."""
     rows = list(rows)
     total = Tally().row("", f"{len(rows):,} more: see --json", None, 1)
@@ -112,8 +120,8 @@ def never_closed(groups: tuple[NeverClosed, ...]) -> list[str]:
     return lines + more(len(groups) - _POOLS)
 
 
-_FIRST = {"local": "this side first", "remote": "peer first", "both": "both at once", "none": "no FIN"}
-_HOW = {
+FIRST = {"local": "this side first", "remote": "peer first", "both": "both at once", "none": "no FIN"}
+HOW = {
     "fin": "FIN",
     "reset_sent": "reset sent",
     "reset_received": "reset received",
@@ -121,7 +129,7 @@ _HOW = {
     "failed": "connect failed",
     "unknown": "not seen",
 }
-_VIA = {"close": "close()", "shutdown": "shutdown()", "exit": "exit", "abort": "abort", "unknown": "–"}
+VIA = {"close": "close()", "shutdown": "shutdown()", "exit": "exit", "abort": "abort", "unknown": "–"}
 
 
 def ways(found: tuple[Way, ...], closes: int) -> list[str]:
@@ -131,7 +139,7 @@ def ways(found: tuple[Way, ...], closes: int) -> list[str]:
     lines = [f"  {'':<9}{'':<17}{'':<16}{'':<12}{'closes':>11}{'':>6}{'TIME_WAITs':>12}"]
     for way in found[:_WAYS]:
         role = "–" if way.role == "unknown" else way.role
-        first, how, via = _FIRST.get(way.first, "–"), _HOW.get(way.how, "–"), _VIA.get(way.via, "–")
+        first, how, via = FIRST.get(way.first, "–"), HOW.get(way.how, "–"), VIA.get(way.via, "–")
         lines.append(
             f"  {role:<9}{first:<17}{how:<16}{via:<12}{way.closes:>11,}"
             f"{percent(way.closes, closes):>6}{way.time_waits:>12,}"

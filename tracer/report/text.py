@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from tracer.report.layout import COLUMNS, lasting, more, wrapped
+from tracer.report.layout import COLUMNS, lasting, more, spans, wrapped
 from tracer.report.model import Report, Reports
 from tracer.report.sections import (
     endings,
@@ -19,7 +19,7 @@ from tracer.report.sections import (
 )
 from tracer.report.together import both_ends, changes
 from tracer.series import SECOND
-from tracer.settings import SETTINGS, Values
+from tracer.settings import SETTINGS, Setting
 from tracer.verdict import MARKS, Finding, Severity
 from tracer.whatif import Outcome
 
@@ -74,22 +74,11 @@ def _lines(report: Report) -> list[str]:
 def _head(report: Report) -> str:
     snapshot = report.snapshot
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.start.ts_us // SECOND))
-    parts = f", parts {_spans(report.parts)}" if report.parts != (1,) else ""
+    parts = f", parts {spans(report.parts)}" if report.parts != (1,) else ""
     return (
         f"{snapshot.host}  Linux {snapshot.kernel}  from {began}, {lasting(snapshot.elapsed_us)}{parts}"
         f"  hooks {snapshot.hooks}"
     )
-
-
-def _spans(numbers: tuple[int, ...]) -> str:
-    """`1-4, 6`."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
 
 
 def _limits(report: Report) -> list[str]:
@@ -141,13 +130,13 @@ def _outcomes(outcomes: tuple[Outcome, ...]) -> list[str]:
 
 def _outcome(outcome: Outcome) -> list[str]:
     lines = [f"WHAT IF {outcome.change}", f"  {'':<34}{'seen':>10}{'model':>10}{'after':>10}"]
-    for name, title in _FIGURES.items():
+    for name, title in FIGURES.items():
         figures = (getattr(one, name) for one in (outcome.seen, outcome.before, outcome.after))
         lines.append(f"  {title:<34}" + "".join(f"{figure:>10,}" for figure in figures))
     return lines
 
 
-_FIGURES = {
+FIGURES = {
     "connections": "connections",
     "failures": "connect() without a port",
     "time_waits_peak": "TIME_WAITs at most",
@@ -162,20 +151,9 @@ _FIGURES = {
 
 def _settings(report: Report) -> list[str]:
     lines = []
-    snapshot = report.snapshot
-    with_pools = {pool.netns for pool in report.pools}
-    for netns, values in snapshot.settings.items():
-        if len(snapshot.settings) == 1 or netns in with_pools:
-            changed = _changed(values)
-            lines += [f"  netns {netns}", *changed] if changed else []
-    return lines
-
-
-def _changed(values: Values) -> list[str]:
-    lines = []
-    for setting in SETTINGS:
-        value = values.get(setting.name)
-        if value is not None and setting.differs(str(value)):
+    for netns, changed in changed_settings(report):
+        lines.append(f"  netns {netns}")
+        for setting, value in changed:
             default = setting.default or "none"
             lines += wrapped(
                 f"net.ipv4.{setting.name} = {value} (default {default})", indent="  ", hang="    "
@@ -183,6 +161,23 @@ def _changed(values: Values) -> list[str]:
             lines += _labelled("does:", setting.does)
             lines += _labelled("not:", setting.does_not)
     return lines
+
+
+def changed_settings(report: Report) -> list[tuple[int, list[tuple[Setting, int | str]]]]:
+    """By namespace, if it has pools or is the only one: those that are certainly not the default."""
+    of_all = report.snapshot.settings
+    with_pools = {pool.netns for pool in report.pools}
+    found = []
+    for netns, values in of_all.items():
+        if len(of_all) == 1 or netns in with_pools:
+            known = ((setting, values.get(setting.name)) for setting in SETTINGS)
+            changed = [
+                (setting, value)
+                for setting, value in known
+                if value is not None and setting.differs(str(value))
+            ]
+            found += [(netns, changed)] if changed else []
+    return found
 
 
 def _shown(lines: Iterable[str], color: bool) -> str:

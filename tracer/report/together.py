@@ -36,19 +36,29 @@ def changes(comparison: Comparison) -> list[str]:
     return [
         *lines,
         *more(len(found) - _CHANGES),
-        f"  {comparison.unchanged:,} figures differ by no more than a tenth, or than chance",
+        f"  {unchanged_of(comparison)}",
     ]
 
 
+def unchanged_of(comparison: Comparison) -> str:
+    """What is not told one by one."""
+    return f"{comparison.unchanged:,} figures differ by no more than a tenth, or than chance"
+
+
 def _change(change: Change) -> str:
-    figure = _FIGURES.get(change.figure, change.figure.replace("_", " "))
+    cells = f"  {fit(printable(change.what), 29)} {fit(printable(figure_of(change)), 35)}"
+    before, after = (value_of(value, change.unit) for value in (change.before, change.after))
+    return f"{cells}{fit(before, 11, '>')}{fit(after, 11, '>')}{factor_of(change.factor):>9}"
+
+
+def figure_of(change: Change) -> str:
+    """What changed, in words."""
     unit = f" {change.unit}" if change.unit.startswith("/") else ""
-    cells = f"  {fit(printable(change.what), 29)} {fit(printable(figure + unit), 35)}"
-    before, after = (_value(value, change.unit) for value in (change.before, change.after))
-    return f"{cells}{fit(before, 11, '>')}{fit(after, 11, '>')}{_factor(change.factor):>9}"
+    return _FIGURES.get(change.figure, change.figure.replace("_", " ")) + unit
 
 
-def _value(value: float | str | None, unit: str) -> str:
+def value_of(value: float | str | None, unit: str) -> str:
+    """One side of a change, with its unit; `–` of nothing."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -60,7 +70,8 @@ def _value(value: float | str | None, unit: str) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 
-def _factor(factor: float | None) -> str:
+def factor_of(factor: float | None) -> str:
+    """`× 3.0`, `÷ 12`; nothing for text."""
     if factor is None:
         return ""
     sign, times = ("×", factor) if factor >= 1 else ("÷", 1 / factor)
@@ -71,16 +82,21 @@ def both_ends(joined: Joined) -> list[str]:
     """Who closed first, and so has the TIME_WAIT."""
     lines = []
     for pair in joined.pairs[:_PAIRS]:
-        lines += wrapped(_pair(pair))
+        lines += wrapped(pair_of(pair))
     lines += more(len(joined.pairs) - _PAIRS)
-    lines += wrapped(
+    return lines + wrapped(joined_of(joined))
+
+
+def joined_of(joined: Joined) -> str:
+    """How many connections were joined, and how."""
+    return (
         f"{joined.connections:,} connections have both ends in these traces, {joined.alone:,} ends are alone;"
         f" joined by addresses and ports, with clocks that differ by {lasting(joined.skew_us)} at most"
     )
-    return lines
 
 
-def _pair(pair: Pair) -> str:
+def pair_of(pair: Pair) -> str:
+    """Two processes, their connections, and on which host the TIME_WAITs are; may hold hostile text."""
     a, b = f"{pair.a.label} on {pair.a_host}", f"{pair.b.label} on {pair.b_host}"
     parts = []
     for first, who, host, count in (
