@@ -13,6 +13,7 @@ from tracer.errors import ExitCode, UsageError
 from tracer.expression import Expression
 from tracer.output import Output
 from tracer.reader import open_trace
+from tracer.report import page
 from tracer.report.data import as_json
 from tracer.report.many import read_all
 from tracer.report.model import GROUPINGS
@@ -27,6 +28,7 @@ examples:
   twtrace report run.ndjson --what-if keepalive --what-if port_range=1024-65535
   twtrace report before.ndjson after.ndjson    what changed, of one host at two times
   twtrace report web.ndjson db.ndjson          two hosts, and who of them closed first
+  twtrace report run.ndjson --html > run.html
   twtrace report run.ndjson --json | jq '.findings[] | select(.severity != "fine")'
 """
 
@@ -50,7 +52,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--by", choices=GROUPINGS, default="process", help="what the rows of WHO are (process)"
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the same as JSON")
+    form.add_argument("--html", action="store_true", help="the same as a page with plots, complete in itself")
     several = parser.add_mutually_exclusive_group()
     several.add_argument(
         "--compare",
@@ -89,6 +93,8 @@ def run(arguments: list[str]) -> int:
     output = Output(options.color)
     if options.json:
         sys.stdout.write(as_json(reports).decode())
+    elif options.html:
+        output.write(page.render(reports))
     else:
         output.write(render_all(reports, color=output.color))
     return ExitCode.OK
