@@ -173,7 +173,7 @@ def _sections(report: Report) -> tuple[_Section, ...]:
     every = (
         _Section("limits", "What limits the conclusions", _limits(report)),
         _Section("verdict", "Verdict", _verdict(report)),
-        _Section("whatif", "What if", tuple(map(tables.outcome, report.outcomes))),
+        _Section("whatif", "What if", tuple(tables.outcomes(report.outcomes))),
         _Section("time", "TIME_WAITs over time", _over_time(report)),
         _Section("who", "Who", (tables.who(report.who), element("p", _GRADES, class_="faint"))),
         _Section("does", "What each process does", _sentences(report)),

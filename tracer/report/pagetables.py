@@ -24,7 +24,7 @@ from tracer.report.model import (
 from tracer.report.plots import bar, told_apart
 from tracer.report.sections import FIRST, GLYPHS, HOW, VIA, failed, resets, summed
 from tracer.report.statediagram import per_second
-from tracer.report.text import FIGURES, changed_settings
+from tracer.report.text import FIGURES, Changed, changed_settings
 from tracer.report.together import factor_of, figure_of, value_of
 from tracer.text import endpoint, percent
 from tracer.whatif import Outcome
@@ -33,6 +33,9 @@ ROWS = 100
 """Of a table; what it leaves out is said, and --json has it."""
 _NAME = 80
 """Characters of a name."""
+
+_GLUE = "\u00a0"
+"""Between what stays on one line."""
 
 Cells = Sequence[Child]
 
@@ -57,7 +60,7 @@ def who(table: Table) -> Element:
     lines.append(_who_cells(_mark(Grade.UNKNOWN), table.unknown))
     return _table(
         f"Owners by {table.by}",
-        f"{table.by}, role, #closes, #a second, #this side first, #peer first, #by reset, #failed,"
+        f"{table.by}, role, #closes, #closes/s, #closed first, #peer first, #reset, #failed,"
         " #TIME_WAITs, #most at once, #at the end, #never closed, #median life",
         lines,
         _who_cells("Σ", table.total),
@@ -76,7 +79,7 @@ def _who_cells(mark: Child, row: WhoRow) -> Cells:
     shares = (row.endings.get("closed_first", 0), row.endings.get("peer_first", 0), resets(row), failed(row))
     held = row.held_close_wait + row.held_fin_wait2
     return (
-        element("span", mark, " ", name_of(row.label)),
+        element("span", mark, _GLUE, name_of(row.label)),
         "" if row.role == "unknown" else row.role,
         f"{row.closes:,}",
         f"{row.closes_per_s:,.1f}",
@@ -99,7 +102,7 @@ def legend(population: Population) -> Element:
                 element(
                     "span",
                     element("i", element("b", str(order)), class_=f"key s{order}"),
-                    " ",
+                    _GLUE,
                     name_of(line.label),
                 ),
                 f"{max(line.counts):,}",
@@ -124,7 +127,7 @@ def ways(found: tuple[Way, ...], closes: int) -> Element | None:
         )
         for way in found
     ]
-    return _of("Ways out", "role, first FIN, how, by, #closes, #share, #left a TIME_WAIT", lines)
+    return _of("Ways out", "role, first FIN, how, by, #closes, #share, #TIME_WAITs", lines)
 
 
 def edges(report: Report) -> Element | None:
@@ -174,7 +177,7 @@ def durations(caption: str, of_two: tuple[str, str], bins: tuple[Bin, ...]) -> E
     whole = max((one.time_wait + one.other for one in bins), default=0)
     lines = [
         (
-            f"{lasting(one.low_us)} to {lasting(one.high_us)}" if one.low_us else f"< {lasting(one.high_us)}",
+            element("span", _span(one), class_="whole"),
             f"{one.time_wait:,}",
             f"{one.other:,}",
             bar(((one.time_wait, "full"), (one.other, "hollow")), whole) if whole else None,
@@ -182,7 +185,11 @@ def durations(caption: str, of_two: tuple[str, str], bins: tuple[Bin, ...]) -> E
         for one in bins
     ]
     one, other = of_two
-    return _of(f"{caption}; bars: full {one}, hollow {other}", f"lasted, #{one}, #{other}, ", lines)
+    return _of(caption, f"lasted, #{one} (full), #{other} (hollow), |", lines)
+
+
+def _span(one: Bin) -> str:
+    return f"{lasting(one.low_us)} to {lasting(one.high_us)}" if one.low_us else f"< {lasting(one.high_us)}"
 
 
 def pools(report: Report) -> Element | None:
@@ -191,7 +198,7 @@ def pools(report: Report) -> Element | None:
     lines = [_pool_cells(pool, began_us) for pool in report.pools]
     return _of(
         "Source ports",
-        "from, to, #most held, #of, , #after, #growing, #at the end, #connects without one, most of",
+        "from, to, #most held, #of, #after, #growing, #at the end, #connects without one, most of",
         lines,
     )
 
@@ -202,14 +209,21 @@ def _pool_cells(pool: PoolPeak, began_us: int) -> Cells:
         name_of(pool.saddr),
         name_of(where),
         f"{pool.peak:,}",
-        "–" if pool.size is None else f"{pool.size:,} ({percent(pool.peak, pool.size)})",
-        bar(((min(pool.peak, pool.size), "full"),), pool.size) if pool.size else None,
+        _of_ports(pool),
         lasting(pool.peak_us - began_us) if pool.peak else "–",
         f"{pool.growth:,.1f}/s" if pool.growth else "–",
         f"{pool.now:,}",
         f"{pool.failures:,}",
         name_of(pool.who.label),
     )
+
+
+def _of_ports(pool: PoolPeak) -> Child:
+    if not pool.size:
+        return "–"
+    told = f"{pool.size:,} ({percent(pool.peak, pool.size)})"
+    held = min(pool.peak, pool.size)
+    return element("div", told, bar(((held, "full"), (pool.size - held, "hollow")), pool.size))
 
 
 def never_closed(groups: tuple[NeverClosed, ...]) -> Element | None:
@@ -231,13 +245,17 @@ def never_closed(groups: tuple[NeverClosed, ...]) -> Element | None:
     ]
     return _of(
         "Never closed",
-        "owner, state, which, #held, #shortest, #longest, #there before the trace, #closed late, peers",
+        "owner, state, which, #held, #shortest, #longest, #from before, #closed late, peers",
         lines,
     )
 
 
-def outcome(found: Outcome) -> Element:
-    """A change, and what it would come to."""
+def outcomes(found: tuple[Outcome, ...]) -> list[Element]:
+    """Changes, and what each would come to."""
+    return [part for one in found for part in (element("h4", one.change), _outcome(one))]
+
+
+def _outcome(found: Outcome) -> Element:
     lines = [
         (title.strip(), *(f"{getattr(one, name):,}" for one in (found.seen, found.before, found.after)))
         for name, title in FIGURES.items()
@@ -248,22 +266,27 @@ def outcome(found: Outcome) -> Element:
 def settings(report: Report) -> list[Element]:
     """A table for each namespace that has others than the defaults."""
     return [
-        _table(
-            f"netns {netns}",
-            "setting, value, default, does, does not",
-            [
-                (
-                    f"net.ipv4.{setting.name}",
-                    name_of(str(value)),
-                    setting.default or "none",
-                    setting.does,
-                    setting.does_not,
-                )
-                for setting, value in changed
-            ],
-        )
+        part
         for netns, changed in changed_settings(report)
+        for part in (element("h4", f"netns {netns}"), _settings(netns, changed))
     ]
+
+
+def _settings(netns: int, changed: Changed) -> Element:
+    return _table(
+        f"Settings of netns {netns}",
+        "setting, value, default, does, does not",
+        [
+            (
+                f"net.ipv4.{setting.name}",
+                name_of(str(value)),
+                setting.default or "none",
+                setting.does,
+                setting.does_not,
+            )
+            for setting, value in changed
+        ],
+    )
 
 
 def changes(comparison: Comparison) -> Element | None:
@@ -291,17 +314,16 @@ def _of(caption: str, columns: str, lines: Sequence[Cells]) -> Element | None:
 
 
 def _table(caption: str, columns: str, lines: Iterable[Cells], total: Cells | None = None) -> Element:
-    """`columns` are titles: that of a column of figures begins with `#`, one without a title has pictures.
+    """`columns` are titles: that of a column of figures begins with `#`, that of one of pictures with `|`.
 
     The first cell of a row is its heading.
     """
-    titles = columns.split(", ")
-    styles = ["figure" if title.startswith("#") else "words" if title else "bars" for title in titles]
+    kinds = {"#": "figure", "|": "bars"}
+    styles = [kinds.get(title[0], "words") for title in columns.split(", ")]
     styles[0] = "lead"
+    titles = (title.lstrip("#|") for title in columns.split(", "))
     head = (
-        element("th", title.removeprefix("#"), scope="col", class_=style)
-        if title
-        else element("td", class_=style)
+        element("th", title, scope="col", class_=style) if title else element("td", class_=style)
         for title, style in zip(titles, styles, strict=True)
     )
     made = element(

@@ -151,7 +151,7 @@ def _levels(frame: _Frame, every: int) -> list[Element]:
 def _times(frame: _Frame, began_us: int) -> list[Element]:
     """How long after the beginning, and below it the time of day."""
     span_s = frame.span_us / SECOND
-    step = next((one for one in _STEPS_S if span_s / one <= _TICKS), 0)
+    step = next((one for one in _STEPS_S if span_s // one <= _TICKS), 0)
     if not step:
         step = _DAY_S * -(-int(span_s) // (_TICKS * _DAY_S))
     base = _ABOVE + _HEIGHT
@@ -168,6 +168,8 @@ def _times(frame: _Frame, began_us: int) -> list[Element]:
 
 
 def _after(seconds: int, step: int) -> str:
+    if not seconds:
+        return "0"
     for unit_s, unit in ((_DAY_S, "d"), (3_600, "h"), (60, "min")):
         if step % unit_s == 0:
             return f"{seconds // unit_s} {unit}"

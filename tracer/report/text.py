@@ -163,7 +163,11 @@ def _settings(report: Report) -> list[str]:
     return lines
 
 
-def changed_settings(report: Report) -> list[tuple[int, list[tuple[Setting, int | str]]]]:
+Changed = list[tuple[Setting, int | str]]
+"""Settings and their values."""
+
+
+def changed_settings(report: Report) -> list[tuple[int, Changed]]:
     """By namespace, if it has pools or is the only one: those that are certainly not the default."""
     of_all = report.snapshot.settings
     with_pools = {pool.netns for pool in report.pools}
