@@ -24,6 +24,8 @@ from tracer.verdict import MARKS, Finding, Severity
 _FINDINGS = 50
 _SENTENCES = tables.ROWS
 _LIMITS = 50
+_LISTED = 3
+"""With more chapters than this, the contents are their names alone."""
 _GRAVE = "figures may be wrong"
 
 _GRADES = (
@@ -117,7 +119,7 @@ def _contents(chapters: list[_Chapter]) -> Element:
                     for one in chapter.sections
                 ),
             )
-            if chapter.sections
+            if chapter.sections and len(chapters) <= _LISTED
             else None,
         )
         for chapter in chapters
