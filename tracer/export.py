@@ -10,7 +10,7 @@ import orjson
 
 from tracer.expression import EVERYTHING, Expression
 from tracer.model import Row, Snapshot
-from tracer.text import printable
+from tracer.text import json_safe, printable
 from tracer.verdict import Finding
 
 Document = dict[str, object]
@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def document(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Document:
-    """All that is known, as what JSON has; names as they are, since JSON escapes them."""
+    """All that is known, as what JSON has; names as they are, since json_safe() escapes them."""
     return {
         "host": snapshot.host,
         "kernel": snapshot.kernel,
@@ -42,9 +42,11 @@ def document(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Document:
 
 def as_json(snapshot: Snapshot, findings: tuple[Finding, ...], expression: Expression = EVERYTHING) -> bytes:
     """One JSON object; `expression` is what has let pass what is in the snapshot."""
-    return orjson.dumps(
-        {**document(snapshot, findings), "filter": expression.text},
-        option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2,
+    return json_safe(
+        orjson.dumps(
+            {**document(snapshot, findings), "filter": expression.text},
+            option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2,
+        )
     )
 
 

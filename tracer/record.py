@@ -48,6 +48,7 @@ from tracer.model import (
     TimeWaitEnd,
     Totals,
 )
+from tracer.text import json_safe
 
 _TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items()} | {
     Lost: "lost",
@@ -101,7 +102,7 @@ class Encoder:
         given["filters"] = {name: _utf8(value) for name, value in start.filters.items()}
         if start.run is None:
             given |= {"run": UNSET, "part": UNSET}
-        return self._line(_start_line(SCHEMA, **given))
+        return self._add(json_safe(_encode(_start_line(SCHEMA, **given))))
 
     def note(self, event: Event) -> None:
         """Count an event whose line nobody wants."""
@@ -154,7 +155,10 @@ class Encoder:
         return end, self._line(line)
 
     def _line(self, line: Line) -> bytes:
-        encoded = _encode(line) + b"\n"
+        return self._add(_encode(line))
+
+    def _add(self, encoded: bytes) -> bytes:
+        encoded += b"\n"
         self._crc32 = crc32(encoded, self._crc32)
         return encoded
 
@@ -233,7 +237,7 @@ class Encoder:
         if known is None:
             if len(self._owners) >= _MAX_OWNERS:
                 self._owners.clear()
-            known = self._owners[id(owner)] = owner, Raw(_encode(_owner_line(owner)))
+            known = self._owners[id(owner)] = owner, Raw(json_safe(_encode(_owner_line(owner))))
         return known[1]
 
 

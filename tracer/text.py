@@ -35,6 +35,24 @@ def _escape(char: str) -> str:
     return f"\\x{raw[0]:02x}" if is_byte else char.encode("unicode_escape").decode()
 
 
+def json_safe(document: bytes) -> bytes:
+    r"""JSON that says the same, with what printable() would escape written as `\uXXXX`.
+
+    JSON's own rules leave all but the first 32 code points as they are, and a terminal obeys some of them.
+    """
+    if document.isascii() and b"\x7f" not in document:
+        return document
+    return "".join(
+        _json_escape(char) if char > "~" and unicodedata.category(char) in _UNSAFE_CATEGORIES else char
+        for char in document.decode()
+    ).encode()
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
 def width(text: str) -> int:
     """Terminal columns of `text`, as Textual counts them too."""
     return cell_len(text)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from tracer.duration import seconds
 from tracer.errors import UsageError
-from tracer.text import duration, endpoint, fit, percent, printable, width
+from tracer.text import duration, endpoint, fit, json_safe, percent, printable, width
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,17 @@ def test_seconds(text: str, value: float) -> None:
 def test_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="no duration"):
         seconds(text)
+
+
+@given(st.text(max_size=30))
+def test_json_that_is_safe_says_the_same(text: str) -> None:
+    document = json.dumps({"a": text}, ensure_ascii=False).encode("utf-8", "replace")
+    safe = json_safe(document)
+    assert json.loads(safe) == json.loads(document)
+    shown = safe.decode()
+    assert printable(shown) == shown
+
+
+def test_json_is_left_alone_where_it_can() -> None:
+    assert json_safe('{"é": "日本"}'.encode()) == '{"é": "日本"}'.encode()
+    assert json_safe('"\x9b31m\u202e\U000e0001\x7f"'.encode()) == (rb'"\u009b31m\u202e\udb40\udc01\u007f"')

@@ -39,6 +39,7 @@ from tracer.model import (
 from tracer.reader import Reader
 from tracer.record import Encoder
 from tracer.schema import json_schema
+from tracer.text import printable
 
 CONTRACT = Draft202012Validator(json.loads(Path(__file__).with_name("contract.schema.json").read_text()))
 SCHEMA = Draft202012Validator(json_schema())
@@ -256,3 +257,17 @@ def test_unknown_owner_has_null_pid_and_comm() -> None:
 
 def test_ends_is_not_in_the_lines() -> None:
     assert "ends" not in json.loads(written([close(1, owner(1), where=ends(1))])[1])
+
+
+def test_no_line_moves_a_cursor_where_it_is_shown() -> None:
+    hostile = Process(7, 0, "\x9b31m\u202e", cmdline="\x1b]0;\x7f\u200b")
+    encoder = Encoder()
+    lines = [
+        encoder.start(replace(start(), host="\x9bhost", argv=("twtrace", "\u202e"))),
+        encoder.event(close(1, Owner(Grade.CERTAIN, hostile), at=1)),
+    ]
+    for line in lines:
+        shown = line.decode().rstrip("\n")
+        assert printable(shown) == shown
+    assert json.loads(lines[0])["host"] == "\x9bhost"
+    assert json.loads(lines[1])["owner"]["comm"] == hostile.comm

@@ -7,6 +7,7 @@ import orjson
 from tracer.export import Document, document
 from tracer.report.model import Report, Reports
 from tracer.settings import SETTINGS, Values
+from tracer.text import json_safe
 
 
 def as_json(reports: Reports) -> bytes:
@@ -17,7 +18,7 @@ def as_json(reports: Reports) -> bytes:
         whole["comparison"] = reports.comparison
     if reports.joined is not None:
         whole["joined"] = reports.joined
-    return orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE)
+    return json_safe(orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def _report(report: Report) -> Document:
