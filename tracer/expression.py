@@ -42,6 +42,15 @@ Check = Callable[[Endpoints, Owner], bool]
 """Does a term hold of an event?"""
 
 
+class FilterError(UsageError):
+    """What is typed is no filter."""
+
+    def __init__(self, cause: str, hint: str, at: int) -> None:
+        super().__init__(cause, hint)
+        self.at = at
+        """The character it fails at, from 0."""
+
+
 class _Place(NamedTuple):
     """What is known of the ends of connections, by the names of Endpoints."""
 
@@ -160,16 +169,23 @@ EVERYTHING = Expression()
 
 
 def parse(text: str) -> Expression:
-    """The expression; raises UsageError for what is none."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise _wrong(text, "not UTF-8", r"bytes that are none are in names as \xNN: write that")
+    """The expression; raises FilterError for what is none."""
+    for at, char in enumerate(text):
+        if "\ud800" <= char <= "\udfff":
+            raise _wrong(text, "not UTF-8", r"bytes that are none are in names as \xNN: write that", at)
     inside, turns = text.strip(), 0
     while inside.startswith("!(") and inside.endswith(")"):
         inside = inside[2:-1].strip()
         turns += 1
-    terms = tuple(_terms(inside))
+    before = text.index("(", text.rindex("!(")) + 1 if turns and not inside else text.index(inside)
+    try:
+        terms = tuple(_terms(inside))
+    except FilterError as error:
+        error.at += before
+        raise
     if turns and not terms:
-        raise _wrong(text, "nothing stands in the parentheses", "write it like !( proc:nginx dport:443 )")
+        hint = "write it like !( proc:nginx dport:443 )"
+        raise _wrong(text, "nothing stands in the parentheses", hint, before)
     expression = Expression(" ".join(term.text for term in terms), terms)
     return expression.inverted() if turns % 2 else expression
 
@@ -460,7 +476,10 @@ def _term(text: str, start: int) -> Term:
     at = start + negated
     if text[at : at + 1].strip() in ("", "!"):
         raise _wrong(
-            "!", "nothing to turn round follows it", "put it right before what should not hold: !proc:nginx"
+            "!",
+            "nothing to turn round follows it",
+            "put it right before what should not hold: !proc:nginx",
+            start,
         )
     head = _at(_HEAD, text, at)
     name, operation = head.groups()
@@ -472,9 +491,9 @@ def _term(text: str, start: int) -> Term:
         values, end = _values(text, at, start)
         test = _part_of(values)
     elif "(" in name or ")" in name:
-        raise _parenthesis(_shown_term(text, start))
+        raise _parenthesis(_shown_term(text, start), text, at)
     elif key is None:
-        raise _unknown_key(name, _shown_term(text, start))
+        raise _unknown_key(name, _shown_term(text, start), at)
     else:
         end, test = _read_values(text, head.end(), start, key, operation)
     return Term(text[start:end], key.name if key and not is_word else "", negated, test)
@@ -490,14 +509,15 @@ def _read_values(text: str, at: int, start: int, key: _Key, operation: str) -> t
                 _shown_term(text, start),
                 "a / begins an expression, and a / must end it",
                 rf'for a path {key.name}="/path" or, a part of it, {key.name}:"/path"; in an expression \/',
+                at,
             )
-        return found.end(), _matching(found[1], text[start : found.end()])
+        return found.end(), _matching(found[1], text[start : found.end()], at + 1)
     values, end = _values(text, at, start)
     try:
         return end, _test(key.form, operation, values)
     except ValueError as error:
         takes = key.form.takes.replace("name", key.name)
-        raise _wrong(text[start:end], str(error), f"{key.name} takes {takes}") from None
+        raise _wrong(text[start:end], str(error), f"{key.name} takes {takes}", at) from None
 
 
 def _values(text: str, at: int, start: int) -> tuple[tuple[str, ...], int]:
@@ -506,15 +526,16 @@ def _values(text: str, at: int, start: int) -> tuple[tuple[str, ...], int]:
     while True:
         found = _at(_VALUE, text, at)
         quoted, plain = found.groups()
-        at = found.end()
+        began, at = at, found.end()
         if not (quoted or plain):
             raise _wrong(
                 _shown_term(text, start),
                 "a quote does not end" if plain == "" and text[at : at + 1] == '"' else "no value",
                 'write it like proc:nginx, proc:nginx,haproxy or cmdline:"-w 8"',
+                began,
             )
         if plain and ("(" in plain or ")" in plain):
-            raise _parenthesis(_shown_term(text, start))
+            raise _parenthesis(_shown_term(text, start), text, began)
         values.append(quoted or plain)
         following = text[at : at + 1]
         if not following.strip():
@@ -524,6 +545,7 @@ def _values(text: str, at: int, start: int) -> tuple[tuple[str, ...], int]:
                 _shown_term(text, start),
                 "a quote amid a value",
                 'write it like proc:"a b",c; a quote itself only fits in an /expression/',
+                at,
             )
         at += 1
 
@@ -556,16 +578,18 @@ def _part_of(values: tuple[str, ...]) -> Test:
     return lambda value: any(part in folded for folded in (value.casefold(),) for part in parts)
 
 
-def _matching(pattern: str, shown: str) -> Test:
+def _matching(pattern: str, shown: str, at: int) -> Test:
     if not pattern:
-        raise _wrong(shown, "the expression is empty", "write one between the slashes")
+        raise _wrong(shown, "the expression is empty", "write one between the slashes", at)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Python may read otherwise one day
             search = re.compile(pattern).search
     except (re.error, OverflowError, RecursionError) as error:
+        if isinstance(error, re.error):
+            at += error.pos or 0
         raise _wrong(
-            shown, f"no regular expression: {error}", r"put a \ before what stands for itself"
+            shown, f"no regular expression: {error}", r"put a \ before what stands for itself", at
         ) from None
     return lambda value: search(value) is not None
 
@@ -650,8 +674,8 @@ def _shown_term(text: str, start: int) -> str:
     return _at(_WORD, text, start)[0]
 
 
-def _wrong(term: str, what: str, hint: str) -> UsageError:
-    return UsageError(f"filter {_short(term)}: {_short(what)}", printable(hint))
+def _wrong(term: str, what: str, hint: str, at: int) -> FilterError:
+    return FilterError(f"filter {_short(term)}: {_short(what)}", printable(hint), at)
 
 
 def _short(text: str) -> str:
@@ -659,16 +683,19 @@ def _short(text: str) -> str:
     return fit(shown, _SHOWN) if width(shown) > _SHOWN else shown
 
 
-def _parenthesis(term: str) -> UsageError:
+def _parenthesis(term: str, text: str, start: int) -> FilterError:
+    """For the first one from there on."""
     hint = 'put it in quotes, like "(sd-pam)"; !( ... ) goes around the whole filter'
-    return _wrong(term, "a parenthesis outside quotes", hint)
+    at = next(at for at in range(start, len(text)) if text[at] in "()")
+    return _wrong(term, "a parenthesis outside quotes", hint, at)
 
 
-def _unknown_key(name: str, term: str) -> UsageError:
+def _unknown_key(name: str, term: str, at: int) -> FilterError:
     # Nobody mistypes a key at more length than this.
     close = get_close_matches(name.lower()[:_SHOWN], _BY_NAME, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
     if name.endswith("!"):
         guess = f"not equal is !{name[:-1]}=VALUE; "
     keys = ", ".join(key.name for key in _ALL_KEYS)
-    return _wrong(term, f"no key {name!r}", f"{guess}keys are {keys}; a word with : = < > goes in quotes")
+    hint = f"{guess}keys are {keys}; a word with : = < > goes in quotes"
+    return _wrong(term, f"no key {name!r}", hint, at)

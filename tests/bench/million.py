@@ -165,7 +165,7 @@ def write(path: Path, lines: int, closes_per_second: float = CLOSES_PER_SECOND) 
                     None,
                     reason,
                     born.owner if reason == "reused" else None,
-                    int(born.ends.conn % 97 == 0),
+                    max(0, 3 - born.ends.conn % 97),
                     preexisting=False,
                 )
                 file.write(encoder.event(ended))

@@ -13,7 +13,7 @@ from tracer import cli
 from tracer.aggregate import Aggregator
 from tracer.commands import live, running
 from tracer.errors import ExitCode, UsageError
-from tracer.expression import ALIASES, EVERYTHING, KEYS, Expression, parse
+from tracer.expression import ALIASES, EVERYTHING, KEYS, Expression, FilterError, parse
 from tracer.filters import Filters
 from tracer.live import Plan
 from tracer.model import (
@@ -937,8 +937,36 @@ def test_a_trace_has_no_rows() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("proc:a dpotr:443", 7),
+        ("  zzz>9", 2),
+        ("!zzz>9", 1),
+        ("proc:a ! b", 7),
+        ("proc:a tw/s>x", 12),
+        ("dport:443,", 10),
+        ('proc:"a b', 5),
+        ('proc:a"b"', 6),
+        ("proc:a(b", 6),
+        ("a(b)c:d", 1),
+        ("proc:/ab", 5),
+        ("proc://", 6),
+        ("proc:/a(b/", 7),
+        ("!( proc:a zzz:1 )", 10),
+        ("!(!( zzz:1 ) )", 5),
+        ("!( )", 2),
+        ("proc:\udc80", 5),
+    ],
+)
+def test_it_says_at_which_character(text: str, at: int) -> None:
+    with pytest.raises(FilterError) as error:
+        parse(text)
+    assert error.value.at == at
+
+
 def test_a_wrong_expression_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split("record --filter 'dprt:1'")) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith(
-        "twtrace: error: filter dprt:1: no key 'dprt'\ntwtrace: hint: did you mean dport? keys are proc,"
+        "twtrace: error: filter dprt:1: no key 'dprt', at character 1\ntwtrace: hint: did you mean dport? keys are proc,"
     )

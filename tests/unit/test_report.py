@@ -95,6 +95,8 @@ def test_rows_add_up_to_what_the_lines_say(by: str, path: Path) -> None:
     for how in ("reset_sent", "reset_received"):
         expected = sum(line["how"] == how and line["first"] == "none" for line in closed)
         assert total.endings.get(how, 0) == expected
+    ended = [line for line in lines if line["type"] == "time_wait_end"]
+    assert total.rearmed == sum(line["rearmed"] > 0 for line in ended)
     gone = {line["conn"] for line in closed}
     assert total.held_close_wait == sum(line["type"] == "held" and line["conn"] not in gone for line in lines)
     assert total.time_wait_ends == Counter(

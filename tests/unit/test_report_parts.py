@@ -20,6 +20,7 @@ from tracer.report.model import ERROR, Limit
 from tracer.report.population import MAX_BINS, MAX_LINES, Populations
 from tracer.report.quantiles import Durations, by_doubling
 from tracer.report.reading import Part, Reading, Wanted, read
+from tracer.report.text import render
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "demo.ndjson")
 
@@ -196,6 +197,9 @@ def test_a_trace_cut_off_says_so() -> None:
     lines = [encoder.start(start()), encoder.event(close(1, owner(1))), b'{"type":"clo']
     limits = read(lines).limits
     assert [limit.id for limit in limits] == ["doubt", "cut_off", "short", "hooks"]
+    text = render(read(lines))
+    assert text.index("▲ line 3: cut off: left out") < text.index("WHO")
+    assert "\nWHO, by process (▲ figures may be wrong, see LIMITS)\n" in text
 
 
 # The command.

@@ -10,7 +10,7 @@ from typing import NoReturn
 from tracer import __version__
 from tracer.duration import seconds
 from tracer.errors import UsageError
-from tracer.expression import EVERYTHING, parse
+from tracer.expression import EVERYTHING, Expression, FilterError, parse
 from tracer.filters import Filters
 
 
@@ -87,7 +87,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6")
     wanted.add_argument(
         "--filter",
-        type=parse,
+        type=_expression,
         default=EVERYTHING,
         metavar="EXPR",
         help="'proc:nginx !dport:443 tw/s>10'; all keys: man twtrace",
@@ -126,6 +126,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     volume = common.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="no summary")
     volume.add_argument("-v", "--verbose", action="store_true", help="the kernel's account of the programs")
+
+
+def _expression(text: str) -> Expression:
+    try:
+        return parse(text)
+    except FilterError as error:
+        raise UsageError(f"{error.cause}, at character {error.at + 1}", error.hint) from error
 
 
 _MAX_COMM = 15  # TASK_COMM_LEN less its end

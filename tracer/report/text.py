@@ -49,13 +49,15 @@ def render_all(reports: Reports, *, color: bool = False) -> str:
 
 
 def _lines(report: Report) -> list[str]:
+    grave = any(limit.grave for limit in report.limits)
+    doubtful = " (▲ figures may be wrong, see LIMITS)" if grave else ""
     lines = [*wrapped(_head(report), indent=""), ""]
     for title, section in (
         ("LIMITS of what can be concluded", _limits(report)),
         ("", _verdict(report)),
         ("NO HELP", [f"  {text}" for text in sorted({t for f in report.findings for t in f.no_help})]),
         ("", _outcomes(report.outcomes)),
-        (f"WHO, by {report.who.by}", who(report.who)),
+        (f"WHO, by {report.who.by}{doubtful}", who(report.who)),
         ("WHAT EACH DOES", _sentences(report)),
         ("NEVER CLOSED, as of the end", never_closed(report.never_closed)),
         ("CLOSED HOW", ways(report.ways, report.who.total.closes)),
