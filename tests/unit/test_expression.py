@@ -968,5 +968,6 @@ def test_it_says_at_which_character(text: str, at: int) -> None:
 def test_a_wrong_expression_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split("record --filter 'dprt:1'")) == ExitCode.USAGE
     assert capsys.readouterr().err.startswith(
-        "twtrace: error: filter dprt:1: no key 'dprt', at character 1\ntwtrace: hint: did you mean dport? keys are proc,"
+        "twtrace: error: filter dprt:1: no key 'dprt', at character 1\n"
+        "twtrace: hint: did you mean dport? keys are proc,"
     )

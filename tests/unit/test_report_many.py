@@ -22,16 +22,25 @@ from tracer.report.reading import Part, Wanted
 from tracer.report.text import render_all
 
 
-def trace(*events: Event, host: str = "host", at: float = 0, lasts: float = 60) -> list[bytes]:
+def trace(
+    *events: Event,
+    host: str = "host",
+    at: float = 0,
+    lasts: float = 60,
+    run: str | None = None,
+    number: int = 1,
+) -> list[bytes]:
     encoder = Encoder()
-    began = replace(start(ip_local_port_range="1000 1999"), host=host, ts_us=T0 + int(at * SECOND))
+    began = replace(
+        start(ip_local_port_range="1000 1999"), host=host, ts_us=T0 + int(at * SECOND), run=run, part=number
+    )
     lines = [encoder.start(began), *map(encoder.event, events)]
     return [*lines, encoder.end(T0 + int((at + lasts) * SECOND), int(lasts * SECOND), {}, {})[1]]
 
 
-def part(lines: Iterable[bytes], run: str | None = None, number: int = 1) -> Part:
-    made = Part(lines, f"part{number}.ndjson")
-    made.run, made.number = run, number
+def part(lines: Iterable[bytes]) -> Part:
+    made = Part(lines)
+    made.name = f"part{made.number}.ndjson"
     return made
 
 
@@ -70,9 +79,9 @@ def story() -> list[Event]:
     return later(events)
 
 
-def cut(events: list[Event], *at: float) -> list[list[bytes]]:
+def cut(events: list[Event], *at: float, run: str = "r") -> list[list[bytes]]:
     """As a recording that rotates: each file begins with what is there."""
-    files = []
+    files: list[list[bytes]] = []
     bounds = [0.0, *at, 120.0]
     waiting: dict[int, TimeWait] = {}
     half_closed: dict[int, Held] = {}
@@ -98,13 +107,13 @@ def cut(events: list[Event], *at: float) -> list[list[bytes]]:
             elif isinstance(event, Close):
                 half_closed.pop(event.ends.conn, None)
             found.append(event)
-        files.append(trace(*found, at=begins, lasts=over - begins))
+        files.append(trace(*found, at=begins, lasts=over - begins, run=run, number=len(files) + 1))
     return files
 
 
 def test_parts_of_a_recording_are_read_as_one() -> None:
     (whole,) = read_all([Part(trace(*story(), lasts=120))], Wanted()).reports
-    parts = [part(lines, "r1", number) for number, lines in enumerate(cut(story(), 30, 45.5, 80), 1)]
+    parts = list(map(part, cut(story(), 30, 45.5, 80)))
     (joined,) = read_all([parts[2], parts[0], parts[3], parts[1]], Wanted()).reports
     assert joined.parts == (1, 2, 3, 4)
     for name in ("who", "sentences", "ways", "edges", "dwells", "reasons", "population", "never_closed"):
@@ -116,7 +125,7 @@ def test_parts_of_a_recording_are_read_as_one() -> None:
 
 def test_a_part_in_the_middle_is_missed() -> None:
     files = cut(story(), 30, 45.5, 80)
-    (report,) = read_all([part(files[0], "r", 1), part(files[3], "r", 4)], Wanted()).reports
+    (report,) = read_all([part(files[0]), part(files[3])], Wanted()).reports
     (first, *_) = report.limits
     assert (first.id, first.grave) == ("part_missing", True)
     assert first.text.startswith("not among the files: parts 2, 3 of the recording;")
@@ -125,7 +134,7 @@ def test_a_part_in_the_middle_is_missed() -> None:
 
 def test_so_are_the_first_ones() -> None:
     files = cut(story(), 30, 45.5, 80)
-    (report,) = read_all([part(files[2], "r", 3), part(files[3], "r", 4)], Wanted()).reports
+    (report,) = read_all([part(files[2]), part(files[3])], Wanted()).reports
     (missing,) = (limit for limit in report.limits if limit.id == "part_missing")
     assert not missing.grave
     assert "parts 3-4" in render_all(Reports((report,)))
@@ -138,16 +147,28 @@ def test_so_are_the_first_ones() -> None:
 def test_a_part_given_twice() -> None:
     files = cut(story(), 30)
     with pytest.raises(UsageError, match=r"same part, 2, of one recording"):
-        read_all([part(files[1], "r", 2), part(files[0], "r", 1), part(files[1], "r", 2)], Wanted())
+        read_all([part(files[1]), part(files[0]), part(files[1])], Wanted())
 
 
 def test_a_part_that_was_cut_off_is_named() -> None:
     files = cut(story(), 30)
-    (report,) = read_all([part(files[0][:-1], "r", 1), part(files[1], "r", 2)], Wanted()).reports
+    (report,) = read_all([part(files[0][:-1]), part(files[1])], Wanted()).reports
     assert not report.whole
     assert [limit.text for limit in report.limits if limit.id == "cut_off"] == [
         "part 1 has no `end` line: it was cut off, and counts are at least what is said"
     ]
+
+
+def test_settings_are_those_of_the_last_part() -> None:
+    files = cut(story(), 30)
+    files[1][0] = files[1][0].replace(b'"1000 1999"', b'"1024 65535"')
+    (report,) = read_all(list(map(part, files)), Wanted()).reports
+    assert report.snapshot.settings[1]["ip_local_port_range"] == "1024 65535"
+
+
+def test_another_run_is_another_recording() -> None:
+    files = [*cut(story(), 30, run="r"), *cut(story(), 30, run="s")]
+    assert [one.parts for one in read_all(list(map(part, files)), Wanted()).reports] == [(1, 2), (1, 2)]
 
 
 # Before and after.
@@ -352,6 +373,17 @@ def test_loopback_and_failed_connects_have_no_other_end() -> None:
     )
     other = trace(end_of(1, DB, turned(loopback), at=1, role="server", first="remote"), host="d")
     joined = read_all([Part(one), Part(other)], Wanted()).joined
+    assert joined is not None
+    assert (joined.pairs, joined.connections, joined.alone) == ((), 0, 0)
+
+
+def test_both_ends_on_one_host_are_no_pair_of_hosts() -> None:
+    one = trace(
+        end_of(1, WEB, four(1), at=1, role="client", first="local"),
+        end_of(2, DB, turned(four(1)), at=1, role="server", first="remote"),
+        host="w",
+    )
+    joined = read_all([Part(one), Part(trace(host="d"))], Wanted()).joined
     assert joined is not None
     assert (joined.pairs, joined.connections, joined.alone) == ((), 0, 0)
 

@@ -60,9 +60,9 @@ class Part:
                 "give a file of `twtrace record`",
             )
         self.start = start
-        self.run: str | None = getattr(start, "run", None)
+        self.run = start.run
         """The same for all files of one recording; None: it is the only one."""
-        self.number: int = getattr(start, "part", 1)
+        self.number = start.part
         """Which of them, from 1 on."""
         self.end: End | None = None
         """Its last line, once read."""
