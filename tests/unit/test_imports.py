@@ -36,6 +36,7 @@ PURE = {
         "record",
         "replay",
         "report.data",
+        "report.page",
         "report.many",
         "report.text",
         "schema",

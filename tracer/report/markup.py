@@ -9,7 +9,7 @@ from tracer.text import printable
 Child = Element | str | None
 """What stands in an element; None: nothing."""
 
-LONGEST = 2_000
+LONGEST = 1_000
 """Characters of one text; a line of a trace may have a million."""
 
 _ON_A_LINE = frozenset(

@@ -42,7 +42,7 @@ Cells = Sequence[Child]
 
 def name_of(text: str) -> Element:
     """A name, which may be written from right to left; what is beside it stays there."""
-    return element("bdi", short(text, _NAME), title=text if len(text) > _NAME else None)
+    return element("bdi", short(text, _NAME))
 
 
 def left_out(number: int) -> Element | None:
@@ -198,7 +198,7 @@ def pools(report: Report) -> Element | None:
     lines = [_pool_cells(pool, began_us) for pool in report.pools]
     return _of(
         "Source ports",
-        "from, to, #most held, #of, #after, #growing, #at the end, #connects without one, most of",
+        "to, from, #most held, #of, #after, #growing, #at the end, #connects without one, most of",
         lines,
     )
 
@@ -206,8 +206,8 @@ def pools(report: Report) -> Element | None:
 def _pool_cells(pool: PoolPeak, began_us: int) -> Cells:
     where = endpoint(pool.daddr, pool.dport) if pool.daddr and pool.dport is not None else "any (bound)"
     return (
-        name_of(pool.saddr),
         name_of(where),
+        name_of(pool.saddr),
         f"{pool.peak:,}",
         _of_ports(pool),
         lasting(pool.peak_us - began_us) if pool.peak else "–",
