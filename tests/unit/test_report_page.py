@@ -25,7 +25,7 @@ from tracer.report import page, pagetables, plots, statediagram
 from tracer.report.many import read_all
 from tracer.report.markup import LONGEST, element, number
 from tracer.report.markup import page as document
-from tracer.report.model import Bin, Edge, Line, Population, Report
+from tracer.report.model import Bin, Dwell, Edge, Line, Population, Quantiles, Report
 from tracer.report.reading import Part, Wanted
 from tracer.whatif import parse_change
 
@@ -348,7 +348,9 @@ def test_the_peak_is_marked_where_it_was() -> None:
 def test_areas_have_numbers_that_do_not_overlap() -> None:
     drawn = plots.over_time(population(*((100,) * 30,) * 8))
     chips = all_of(drawn, "circle", "chip")
-    assert len(chips) == 8
+    # Each in the middle of its 27.5 pixels.
+    middles = ["226.2", "198.8", "171.2", "143.8", "116.2", "88.8", "61.2", "33.8"]
+    assert [one.get("cy") for one in chips] == middles
     spots = [(float(one.get("cx", "")[:-1]) * 3, float(one.get("cy", ""))) for one in chips]
     for at, (x, y) in enumerate(spots):
         assert all(abs(x - left) >= 15.9 or abs(y - above) >= 15.9 for left, above in spots[:at])
@@ -394,11 +396,20 @@ def test_a_histogram_has_figures_beside_its_bars() -> None:
     table = pagetables.durations("Lasted", ("yes", "no"), (Bin(0, 1, 2, 0), Bin(1, 2, 1, 3)))
     assert table is not None
     found = Page(document(table))
+    bars = [(one.get("class"), one.get("width")) for one in all_of(table, "rect")]
+    assert bars == [("full", "50%"), ("full", "25%"), ("hollow", "75%")]
     assert found.tables["Lasted"] == [
         ["lasted", "yes (full)", "no (hollow)", ""],
         ["< 1 µs", "2", "0", "\n"],
         ["1 µs to 2 µs", "1", "3", "\n"],
     ]
+
+
+def test_quantiles_of_a_state() -> None:
+    table = pagetables.dwells((Dwell("LAST_ACK", Quantiles(1_234, 5, 60, 7_000, 61_500_000)),))
+    assert table is not None
+    rows = Page(document(table)).tables["Time in each state"]
+    assert rows[1] == ["LAST_ACK", "1,234", "5 µs", "60 µs", "7.0 ms", "61.5 s"]
 
 
 # The diagram
