@@ -182,6 +182,7 @@ def test_limits_come_before_all_else() -> None:
     assert found.of("h3", "id")[:4] == ["r1-limits", "r1-verdict", "r1-time", "r1-who"]
     assert "▲ figures may be wrong: " in found.text
     assert "records were lost" in found.text
+    assert "▲ figures may be wrong, see what limits the conclusions." in found.text
 
 
 def test_every_sentence_is_there() -> None:

@@ -177,7 +177,7 @@ def _sections(report: Report) -> tuple[_Section, ...]:
         _Section("verdict", "Verdict", _verdict(report)),
         _Section("whatif", "What if", tuple(tables.outcomes(report.outcomes))),
         _Section("time", "TIME_WAITs over time", _over_time(report)),
-        _Section("who", "Who", (tables.who(report.who), element("p", _GRADES, class_="faint"))),
+        _Section("who", "Who", _who(report)),
         _Section("does", "What each process does", _sentences(report)),
         _Section("held", "Never closed, as of the end", (tables.never_closed(report.never_closed),)),
         _Section("states", "Ways from state to state", _states(report)),
@@ -235,6 +235,12 @@ def _finding(finding: Finding) -> Element:
         element("dl", *pairs),
         class_=f"finding {finding.severity.name.lower()}",
     )
+
+
+def _who(report: Report) -> tuple[Child, ...]:
+    grave = any(limit.grave for limit in report.limits)
+    doubt = element("p", element("b", f"▲ {_GRAVE}"), ", see what limits the conclusions.", class_="grave")
+    return (tables.who(report.who), doubt if grave else None, element("p", _GRADES, class_="faint"))
 
 
 def _over_time(report: Report) -> tuple[Child, ...]:
