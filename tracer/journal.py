@@ -46,11 +46,6 @@ class Journal:
         """Of the file that is written now."""
         return self._writer.path
 
-    @property
-    def parts(self) -> int:
-        """Files so far."""
-        return self._number
-
     def begin(self, start: Start) -> None:
         """The first line. Raises as write() does."""
         self._start = replace(start, run=self._run) if self._rotation else start

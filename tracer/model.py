@@ -196,6 +196,10 @@ class Lost:
     count: int
 
 
+DROPPED = "lines for which the disk was too slow"
+"""What is lost while too many lines wait for the disk, or for whoever reads the trace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """The ledger of one network namespace against the kernel's own count."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tracer.model import (
+    DROPPED,
     UNKNOWN_OWNER,
     Balance,
     Close,
@@ -20,8 +21,6 @@ from tracer.model import (
 )
 from tracer.record import Encoder
 from tracer.writing import Writer
-
-DROPPED = "lines for which the disk was too slow"
 
 _NOTHING = Balance(0, 0, 0, 0, None, None)
 _CHUNK = 1024

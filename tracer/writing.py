@@ -23,6 +23,7 @@ class Writer:
         self._room = room
         self._queue: deque[Sequence[bytes]] = deque()
         self._waiting = 0
+        self._taken = 0
         self._ending = False
         self._flushing = False
         self._failure: Exception | None = None
@@ -37,8 +38,9 @@ class Writer:
 
     @property
     def size(self) -> int:
-        """Bytes in the file so far."""
-        return self._file.size
+        """Bytes in the file so far, and about those that what waits will take there."""
+        size, taken = self._file.size, self._taken
+        return size + (self._waiting * size // taken if taken else self._waiting)
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +108,9 @@ class Writer:
                 self._file.write(lines)
                 due = due or time.monotonic() + _FLUSH_EVERY_S
                 with self._changed:
-                    self._waiting -= sum(map(len, lines))
+                    size = sum(map(len, lines))
+                    self._waiting -= size
+                    self._taken += size
             if flush or (due is not None and time.monotonic() >= due):
                 self._file.flush()
                 due = None

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,59 +115,6 @@ def test_without_privileges() -> None:
         assert "Traceback" not in text
 
 
-@contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[Path]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk(netns: Namespace, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 64) as disk:
-        with recording(disk / "trace", "-N", netns.name) as running:
-            netns.run("mixed", "4", "40", "40", "0")
-            _, stderr = running.process.communicate(timeout=30)
-        assert running.process.returncode == 1
-        assert "No space left on device" in stderr
-        assert "hint: free space" in stderr
-        assert "Traceback" not in stderr
-        content = (disk / "trace").read_bytes()
-    assert len(content) > 60_000
-    assert content.endswith(b"\n")
-    lines = [json.loads(line) for line in content.splitlines()]
-    assert lines[0]["type"] == "start"
-    assert of(lines, "close")
-
-
-def test_no_file_is_overwritten_and_no_link_followed(tmp_path: Path) -> None:
-    there, link = tmp_path / "there", tmp_path / "link"
-    there.write_text("precious")
-    link.symlink_to(tmp_path / "elsewhere")
-    for path in (there, link):
-        done = twtrace("record", "-o", str(path), "-d", "100ms")
-        assert done.returncode == 2
-        assert "hint: " in done.stderr
-    assert there.read_text() == "precious"
-    assert not (tmp_path / "elsewhere").exists()
-
-
-def test_a_trace_is_its_owners_alone(tmp_path: Path) -> None:
-    path = tmp_path / "trace"
-    done = subprocess.run(
-        [*TWTRACE, "record", "-o", str(path), "-d", "100ms"],
-        cwd=ROOT,
-        env=os.environ | {"SUDO_UID": "12345", "SUDO_GID": "54321"},
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0
-    status = path.stat()
-    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o600, 12345, 54321)
-
-
 def held_by(pid: int, kind: str) -> set[int]:
     """Ids of the eBPF links or programs a process has open (`prog_id`, `link_id` in its fdinfo)."""
     text = "".join(path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir())
@@ -197,15 +141,6 @@ def test_kill_9_leaves_nothing_attached(tmp_path: Path) -> None:
     eventually(lambda: not programs & in_kernel("prog"))
     assert not links & in_kernel("link")
     assert whole_lines(tmp_path / "trace")[0]["type"] == "start"
-
-
-@pytest.fixture(scope="module")
-def churn(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A client and a server in C, as fast as they can be."""
-    program = tmp_path_factory.mktemp("churn") / "churn"
-    source = Path(__file__).with_name("churn.c")
-    subprocess.run(["gcc", "-O2", "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
-    return str(program)
 
 
 NOT_SHOWN_AT_MOST = 2

@@ -13,9 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from tests.unit.samples import SECOND, T0, birth, close, death, held, owner, start
 from tracer.errors import TwtraceError, UsageError
 from tracer.journal import Journal, Rotation
-from tracer.model import Balance, Close, Counters, End, Event, Held, Lost, Start, TimeWait, TimeWaitEnd
+from tracer.model import (
+    DROPPED,
+    Balance,
+    Close,
+    Counters,
+    End,
+    Event,
+    Held,
+    Lost,
+    Start,
+    TimeWait,
+    TimeWaitEnd,
+)
 from tracer.reader import Reader
-from tracer.recording import DROPPED
 from tracer.tracefile import TraceFile
 from tracer.tracelines import open_trace
 from tracer.writing import Writer
@@ -84,7 +95,7 @@ def test_each_part_balances_and_all_have_each_event_once(
     end = journal.finish(run.account())
 
     parts = [read(path) for path in sorted(folder.iterdir())]
-    assert len(parts) == journal.parts
+    assert journal.path == str(folder / f"run.{len(parts):04d}.ndjson.gz")
     told = []
     for number, (first, *middle, last) in enumerate(parts, 1):
         assert isinstance(first, Start)
@@ -205,6 +216,11 @@ def test_what_the_disk_is_too_slow_for_is_lost_and_counted(
     assert (end.totals.born, sum(end.totals.ended.values())) == (run.born, run.ended)
     assert copy.count(b"\n") == sum(lines.values())
     assert copy.count(b'"type":"close"') == lines["close"]
+    readback = Reader()
+    *_, last = readback.read(bytes(copy).splitlines(keepends=True))
+    assert isinstance(last, End)
+    assert last.lost[DROPPED] == given_events - written
+    assert readback.doubts == []
 
 
 def test_an_error_of_the_writing_reaches_the_run() -> None:

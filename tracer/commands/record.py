@@ -19,7 +19,7 @@ from tracer.live import LiveRun
 from tracer.output import Output
 from tracer.series import SECOND
 from tracer.size import size_in_bytes
-from tracer.tracefile import STDOUT
+from tracer.tracefile import STDOUT, part_path
 
 _EXAMPLES = """\
 examples:
@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
     path = options.output or time.strftime("twtrace-%Y%m%d-%H%M%S.ndjson")
     rotation = _rotation(options)
     if rotation and (path == STDOUT or _is_no_file(path)):
-        parser().error(f"only a file can be written in parts, not {path}")
+        parser().error(f"{path} cannot be written in parts: only a file can")
     planned = plan(options, ("twtrace", "record", *arguments), options.interval or 1.0)
     if command and not shutil.which(command[0]):
         raise UsageError(f"cannot run {command[0]}: not found", "give a command that exists after --")
@@ -87,7 +87,7 @@ def run(arguments: list[str]) -> int:
     finally:
         journal.close()
         status = child.finish() if child else None
-    written = f"{journal.parts} files, the last {journal.path}" if rotation else path
+    written = f"{part_path(path, 1)} … {journal.path}" if rotation else path
     outcome = finish(tracing, options, written)
     if outcome != ExitCode.OK or tracing.stopped:
         return outcome
@@ -95,8 +95,18 @@ def run(arguments: list[str]) -> int:
 
 
 def _rotation(options: argparse.Namespace) -> Rotation | None:
-    every_us = None if options.rotate_every is None else int(options.rotate_every * SECOND)
-    return Rotation(options.rotate_size, every_us) if options.rotate_size or every_us else None
+    size, every = options.rotate_size, options.rotate_every
+    if size is None and every is None:
+        return None
+    if size is not None and size < _SMALLEST_PART:
+        parser().error("--rotate-size is at least 64KiB: each part has a beginning and an end")
+    if every is not None and every < _SHORTEST_PART_S:
+        parser().error("--rotate-every is at least 1s")
+    return Rotation(size, None if every is None else int(every * SECOND))
+
+
+_SMALLEST_PART = 64 << 10
+_SHORTEST_PART_S = 1.0
 
 
 def _is_no_file(path: str) -> bool:

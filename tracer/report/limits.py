@@ -14,10 +14,9 @@ _TOLD = 5
 
 _OF_HOOKS = {
     "timer": "with the timer hooks a TIME_WAIT's timer that was started anew within one bucket of the"
-    " timer wheel (up to 2 s) is not seen: `rearmed` is at least what is said; and a FIN_WAIT2 beyond"
-    " tcp_max_tw_buckets is `unknown`, not `overflow`",
+    " timer wheel (up to 2 s) is not seen: `rearmed` is at least what is said",
     "kprobe": "with kprobes the kernel skips a program while an eBPF map is read on its CPU (before Linux"
-    " 6.7 without counting it); and a FIN_WAIT2 beyond tcp_max_tw_buckets is `unknown`, not `overflow`",
+    " 6.7 without counting it)",
 }
 
 
