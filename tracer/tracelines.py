@@ -24,7 +24,27 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _MAX_WINDOW = 1 << 27
 """Memory that a zstd stream may ask for: as much as zstd(1) gives it unasked."""
 
-Unpacked = io.BufferedReader | gzip.GzipFile | zstandard.ZstdDecompressionReader
+_FEED = 512
+"""Bytes of a zstd stream unpacked at a time: 16 MiB can come of them."""
+
+
+class ZstdFile:
+    """A zstd stream. zstandard's own reader keeps the last 128 KiB to itself when a stream is cut off."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        self._unpack = unpacker.decompressobj(read_across_frames=True).decompress
+
+    def read1(self, _size: int) -> bytes:
+        """Some bytes, as soon as they are there; none at the end."""
+        while packed := self._file.read1(_FEED):
+            if block := self._unpack(packed):
+                return block
+        return b""
+
+
+Unpacked = io.BufferedReader | gzip.GzipFile | ZstdFile
 """What reads a trace: a BufferedReader if it is not compressed."""
 
 
@@ -59,8 +79,7 @@ def unpacked(path: str) -> Iterator[Unpacked]:
         if magic.startswith(_GZIP):
             yield gzip.GzipFile(fileobj=file)
         elif magic.startswith(_ZSTD):
-            unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-            yield unpacker.stream_reader(file, read_across_frames=True, closefd=False)
+            yield ZstdFile(file)
         else:
             yield file
 

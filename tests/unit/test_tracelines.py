@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer import tracelines
 from tracer.errors import UsageError
 from tracer.tracelines import MAX_LINE, DamagedError, lines_of, open_trace
 
@@ -58,6 +59,23 @@ def test_cut_off_while_compressed(tmp_path: Path, pack: Callable[[bytes], bytes]
         read += (line for line in lines if line.endswith(b"\n"))
     assert read == LINES[: len(read)]
     assert len(read) > 20_000
+
+
+@pytest.mark.parametrize("block", [100_000, 1 << 17, 1 << 18])
+def test_a_zstd_stream_cut_off_gives_all_that_it_unpacks_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(tracelines, "_BLOCK", block)
+    path = tmp_path / "trace.zst"
+    stream = zstandard.ZstdCompressor().compressobj()
+    given = [b'{"n":%d,"x":%d}\n' % (number, number**7) for number in range(60_000)]
+    packed = stream.compress(b"".join(given[:5_000])) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    path.write_bytes(packed + stream.compress(b"".join(given[5_000:])))
+    whole = zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
+    with open_trace(str(path)) as lines, suppress(DamagedError):
+        read = b"".join(lines)
+    assert read == whole
+    assert len(read) > 1_000_000
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/"])
