@@ -237,6 +237,8 @@ class Account:
             # Keeps what is frequent: all that came once makes room.
             self.peers = {peer: count for peer, count in self.peers.items() if count > 1}
             if len(self.peers) >= _MAX_PEERS:
+                # All came often: they lose half, so that one who comes often now gets in at last.
+                self.peers = {peer: count // 2 for peer, count in self.peers.items()}
                 self._peers_refused = _MAX_PEERS
                 return
         self.peers[peer] = count + times

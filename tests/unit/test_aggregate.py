@@ -130,6 +130,17 @@ def test_peers_are_bounded_and_keep_the_frequent() -> None:
     assert snapshot(*events).rows[0].top_peer == "10.0.0.2:80"
 
 
+def test_who_becomes_the_most_frequent_peer_is_found_though_there_was_no_room() -> None:
+    one = owner(1)
+    events: list[Event] = [
+        close(2 * number + again, one, where=ends(number, daddr=f"10.1.{number >> 8}.{number & 255}"))
+        for number in range(400)
+        for again in (0, 1)
+    ]
+    events += [close(number, one, where=ends(number, daddr="10.9.9.9")) for number in range(1_000)]
+    assert snapshot(*events).rows[0].top_peer == "10.9.9.9:80"
+
+
 def test_losses_add_up() -> None:
     assert snapshot(Lost(T0, "a", 3), Lost(T0, "b", 4)).lost == 7
 

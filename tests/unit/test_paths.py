@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.samples import SECOND, T0, birth, close, death, owner, start
 from tracer.aggregate import Aggregator
-from tracer.model import Closed, Snapshot
+from tracer.model import Close, Closed, Snapshot
 from tracer.paths import KEPT, edges_of
 
 APP = owner(7)
@@ -43,6 +46,45 @@ def test_the_way_of_each_close(how: dict[str, object], states: dict[str, int], e
     found = list(edges_of(close(1, APP, **how)._replace(states=states)))  # type: ignore[arg-type]
     names = edges.split(">")
     assert found == list(pairwise(names))
+
+
+STATES = ("ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSING", "LAST_ACK", "SYN_SENT")
+CLOSES = st.builds(
+    lambda first, how, waits, overflow, age_us, states: close(
+        1, APP, first=first, how=how, time_wait=waits, overflow=overflow, age_us=age_us
+    )._replace(states=dict.fromkeys(sorted(states), 5)),
+    st.sampled_from(["local", "remote", "both", "none"]),
+    st.sampled_from(["fin", "reset_sent", "reset_received", "timeout", "failed", "unknown"]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 1000]),
+    st.sets(st.sampled_from(STATES)),
+)
+
+
+def otherwise(one: Close) -> list[Close]:
+    """Closes that differ from it in a single thing."""
+    changed = [
+        one._replace(time_wait=not one.time_wait),
+        one._replace(overflow=not one.overflow),
+        one._replace(age_us=1000 if one.age_us is None else None),
+    ]
+    for state in STATES:
+        states = dict.fromkeys(set(one.states) ^ {state}, 5)
+        changed.append(one._replace(states=states))
+    return changed
+
+
+@given(CLOSES, CLOSES)
+def test_the_edges_counted_are_those_of_each_close(one: Close, other: Close) -> None:
+    for another in [other, *otherwise(one)]:
+        closes = [one, another, one]
+        edges = seen(*closes, at=5).edges
+        expected = Counter(edge for event in closes for edge in edges_of(event))
+        assert {edge: traffic.number for edge, traffic in edges.items()} == expected
+        assert {edge: traffic.rate for edge, traffic in edges.items()} == {
+            edge: pytest.approx(number / 5) for edge, number in expected.items()
+        }
 
 
 def seen(*events: object, at: float = 10) -> Snapshot:

@@ -132,6 +132,7 @@ def test_very_many_owners_are_others() -> None:
     assert made.total[100:] == (5_099, 1_099)
     assert (made.peak, made.peak_us) == (5_099, T0 + 100 * SECOND)
     assert all(min(line.counts) >= 0 for line in made.lines)
+    assert set(population._merged.values()) <= {1}
     assert len(population._merged) <= 1_000
 
 
