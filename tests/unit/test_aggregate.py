@@ -178,3 +178,10 @@ def test_very_many_processes_make_room_for_new_ones() -> None:
     assert row(shot, "job-10000[10000]").time_waits == 1
     assert sum(one.time_waits for one in shot.rows) == 10_000
     assert sum(one.time_wait_now for one in shot.rows) == 9_999 == shot.total.time_wait_now
+
+
+def test_a_process_goes_by_the_name_it_has_now() -> None:
+    before, after = owner(1, "bash"), owner(1, "curl")
+    for owners, name in (([before, after], "curl[1]"), ([before, after, before], "bash[1]")):
+        (row,) = snapshot(*(close(conn, one) for conn, one in enumerate(owners))).rows
+        assert (row.label, row.closes) == (name, len(owners))

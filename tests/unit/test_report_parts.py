@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.samples import SECOND, T0, birth, close, death, owner, start
+from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
 from tracer.account import Account
 from tracer.cli import main
 from tracer.model import UNKNOWN_OWNER, Balance, Event, Lost, TimeWait
@@ -319,3 +319,30 @@ def test_preexisting_is_no_birth() -> None:
     row = read([Encoder().start(start()), Encoder().event(birth(1, preexisting=True))]).processes.unknown
     assert (row.time_waits, row.time_wait_now) == (0, 1)
     assert isinstance(birth(1), TimeWait)
+
+
+def test_what_lasted_for_minutes_is_judged_though_little_else_happened() -> None:
+    events: list[Event] = [
+        close(conn, owner(1), at=1, where=ends(conn, daddr=f"10.0.{conn >> 8}.{conn & 255}"))
+        for conn in range(400)
+    ]
+    leaked = range(500, 510)
+    events += [held(conn, owner(2), at=10) for conn in leaked]
+    events += [close(600 + at, owner(1), at=at) for at in range(20, 190, 10)]
+    events += [close(conn, owner(2), at=200, first="remote") for conn in leaked]
+    encoder = Encoder()
+    lines = [encoder.start(start()), *map(encoder.event, events)]
+    lines.append(encoder.end(T0 + 210 * SECOND, 210 * SECOND, {}, {})[1])
+    assert "close_wait_leak" in {finding.id for finding in read(lines).findings}
+
+
+def test_folded_processes_make_room_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracer.report.collect.MAX_ROWS", 4)
+    events = [close(pid, owner(pid, "worker")) for pid in range(1, 6)]
+    events += [close(100 + pid, owner(100 + pid, f"p{pid}")) for pid in range(20)]
+    encoder = Encoder()
+    table = read([encoder.start(start()), *map(encoder.event, events)]).processes
+    closes = {row.label: row.closes for row in table.rows}
+    assert closes.pop("worker ×5") == 5
+    assert set(closes.values()) == {1}
+    assert table.total.closes == 25

@@ -32,7 +32,7 @@ examples:
   twtrace report run.ndjson --json | jq '.findings[] | select(.severity != "fine")'
 """
 
-_GC_THRESHOLD = 50_000
+_GC_THRESHOLD = 200_000
 
 
 def parser() -> Parser:

@@ -115,14 +115,17 @@ class Reading:
         """Take in some lines; False at the end. Raises TwtraceError if a line cannot be read."""
         part = self.parts[self._at]
         items = part.some()
-        for item in items:
-            if item.ts_us >= self._due_us:
-                self._judge(item.ts_us)
-            self.now_us = max(self.now_us, item.ts_us)
-            if isinstance(item, End):
-                part.end = item
-            elif not isinstance(item, Start):  # which a reader gives once
-                self._pending.append(item)
+        latest_us = max([item.ts_us for item in items], default=self.now_us)
+        if latest_us < self._due_us:
+            self._pending += _events(items)
+        else:
+            for item in items:
+                if item.ts_us >= self._due_us:
+                    self._judge(item.ts_us)
+                self._pending += _events([item])
+        if items and isinstance(items[-1], End):
+            part.end = items[-1]
+        self.now_us = max(self.now_us, latest_us)
         self._flush()
         if len(items) == _STRETCH:
             return True
@@ -226,6 +229,10 @@ def read(lines: Iterable[bytes], changes: tuple[Change, ...] = ()) -> Report:
     while reading.read_some():
         pass
     return reading.report()
+
+
+def _events(items: list[Item]) -> list[Event]:
+    return [item for item in items if not isinstance(item, Start | End)]
 
 
 def _pool(peak: Peak) -> PoolPeak:
