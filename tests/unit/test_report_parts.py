@@ -346,3 +346,15 @@ def test_folded_processes_make_room_and_lose_nothing(monkeypatch: pytest.MonkeyP
     assert closes.pop("worker ×5") == 5
     assert set(closes.values()) == {1}
     assert table.total.closes == 25
+
+
+def test_who_left_nothing_among_the_others_begins_anew() -> None:
+    population = Populations(T0)
+    first, *many = accounts(1_400)
+    population.change(T0, first, 1)
+    population.change(T0 + 1, first, -1)
+    for account in many:
+        population.change(T0 + 2, account, 1)
+    for _ in range(5):
+        population.change(T0 + SECOND, first, 1)
+    assert population.made(T0 + SECOND).lines[0].counts == (0, 5)
