@@ -72,6 +72,7 @@ def _play(one: Scenario, may_go: int, tell: int) -> NoReturn:
     told: Line = {"scenario": one.name, "pid": os.getpid()}
     try:
         bound_to_parent(f"life/{one.name}"[:15])
+        began_us = time.time_ns() // 1000
         world = World(one.family, one.settings, one.haste)
         told["netns"] = world.netns
         _tell(tell, {})
@@ -80,9 +81,10 @@ def _play(one: Scenario, may_go: int, tell: int) -> NoReturn:
         outcome = _outcome(one, world)
         while "failed" in outcome and len(failures) < _AGAIN:
             failures.append(outcome["failed"])
+            began_us = time.time_ns() // 1000
             world = World(one.family, one.settings, one.haste)
             outcome = _outcome(one, world)
-        _tell(tell, told | {"netns": world.netns, "failures": failures} | outcome)
+        _tell(tell, told | {"netns": world.netns, "began_us": began_us, "failures": failures} | outcome)
         while world.time_waits():
             time.sleep(1)
         _tell(tell, {})
