@@ -86,7 +86,10 @@ class Journal:
             recording.finish(account)
             raise
         self._ends.append(recording.finish(account, wait=False))
-        self._ending = [*(one for one in self._ending if not one.has_ended), self._writer]
+        ended = [one for one in self._ending if one.has_ended]
+        for one in ended:
+            one.check()
+        self._ending = [*(one for one in self._ending if one not in ended), self._writer]
         self._writer = writer
         start = replace(self._begun_as(), part=self._number, sysctl=self._settings)
         self._recording = Recording(writer, start, self._here.now(), account)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -27,7 +28,6 @@ from tracer.model import (
     TimeWaitEnd,
 )
 from tracer.reader import Reader
-from tracer.tracefile import TraceFile
 from tracer.tracelines import open_trace
 from tracer.writing import Writer
 
@@ -183,10 +183,7 @@ def test_what_the_disk_is_too_slow_for_is_lost_and_counted(
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    monkeypatch.setattr(
-        "tracer.journal.Writer",
-        lambda file: Writer(file, room=100_000) if isinstance(file, TraceFile) else file,
-    )
+    monkeypatch.setattr("tracer.journal.Writer", lambda file: Writer(file, room=100_000))
     journal = Journal(str(path))
     journal.begin(start())
     run, given_events, told = Run(), 0, 0
@@ -225,8 +222,36 @@ def test_what_the_disk_is_too_slow_for_is_lost_and_counted(
 
 def test_an_error_of_the_writing_reaches_the_run() -> None:
     journal = Journal("/dev/full")
-    with pytest.raises(TwtraceError, match="No space left"):  # noqa: PT012 - at which, the disk decides
+    deadline = time.monotonic() + 20
+
+    def wait_for_it() -> None:
         journal.begin(start())
-        while True:
+        while time.monotonic() < deadline:
             journal.check()
+
+    with pytest.raises(TwtraceError, match="No space left"):
+        wait_for_it()
+    journal.close()
+
+
+def test_so_does_one_of_a_part_that_was_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the next turn comes before anybody asks."""
+    journal = Journal(str(tmp_path / "run.ndjson"), rotation=EVERY)
+    journal.begin(start())
+    account = Run().account()
+    file = journal._writer._file
+    deadline = time.monotonic() + 20
+    while not file.size:
+        assert time.monotonic() < deadline
+
+    def fail(_data: bytes) -> None:
+        raise TwtraceError("the disk is gone", "get another")
+
+    monkeypatch.setattr(file, "_append", fail)
+    journal.turn(account)
+    (ending,) = journal._ending
+    while not ending.has_ended:
+        assert time.monotonic() < deadline
+    with pytest.raises(TwtraceError, match="the disk is gone"):
+        journal.turn(account)
     journal.close()
