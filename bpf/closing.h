@@ -145,14 +145,12 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 static __always_inline void describe(struct event *ev, const struct sock_info *info)
 {
 	ev->conn = info->conn;
-	ev->ep = info->ep;
-	ev->family = info->family;
-	ev->opener = info->opener;
-	ev->closer = info->closer;
-	ev->role = info->role;
-	ev->first = info->first;
-	ev->via = info->via;
-	ev->flags = info->flags;
+	name_ends(ev, &info->ep, info->family, info->role);
+	ev->alike.opener = info->opener;
+	ev->alike.closer = info->closer;
+	ev->alike.first = info->first;
+	ev->alike.via = info->via;
+	ev->alike.flags = info->flags;
 }
 
 #ifdef WITH_STATES
@@ -164,14 +162,14 @@ static __always_inline void send_state(const struct sock_info *info, u8 old, u8 
 	if (!ev)
 		return;
 	describe(ev, info);
-	ev->old = old;
-	ev->new = new;
+	ev->alike.old = old;
+	ev->alike.new = new;
 	if (dwell_known) {
-		ev->flags |= EVF_DWELL;
+		ev->alike.flags |= EVF_DWELL;
 		ev->span_us = (now - info->since) / 1000;
 	}
 	if (process)
-		ev->flags |= EVF_PROCESS;
+		ev->alike.flags |= EVF_PROCESS;
 	send_event(ev);
 }
 #endif
@@ -353,14 +351,15 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 	describe(ev, info);
 	ev->span_us = (now - info->tracked) / 1000;
 	ev->dwell = info->dwell;
-	ev->how = how;
-	ev->bound = info->bound;
-	ev->new = TCP_CLOSE;
+	ev->alike.seen = info->dwell.seen;
+	ev->alike.how = how;
+	ev->alike.bound = info->bound;
+	ev->alike.new = TCP_CLOSE;
 	if (old == TCP_SYN_SENT)
-		ev->failed = why_not_connected(sk, info, process);
+		ev->alike.failed = why_not_connected(sk, info, process);
 	if (substate > 0) {
-		ev->flags |= EVF_TIME_WAIT;
-		ev->old = substate;
+		ev->alike.flags |= EVF_TIME_WAIT;
+		ev->alike.old = substate;
 	}
 	send_event(ev);
 }

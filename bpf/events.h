@@ -91,15 +91,9 @@ struct process_id {
 	u32 pad;
 };
 
-struct event {
-	u64 ts; /* ns, CLOCK_MONOTONIC */
-	u64 conn;
-	struct endpoints ep;
-	struct process_id opener;
-	struct process_id closer; /* EV_TW_END: its owner */
-	struct process_id by;	  /* EV_TW_END: who reused or killed it */
-	u64 span_us;		  /* EV_STATE: time in old; EV_CLOSE: age; EV_TW_END: life */
-	struct dwell dwell;
+/* What many events share: the reader takes in those alike at once, so all of it lies
+ * together.  Which port the other end of a service has is no part of it. */
+struct alike {
 	u8 type;
 	u8 family;
 	u8 old; /* EV_CLOSE with EVF_TIME_WAIT, EV_TW_END: substate at birth */
@@ -112,7 +106,26 @@ struct event {
 	u8 reason;
 	u8 failed; /* EV_CLOSE: enum failed */
 	u8 bound;  /* EV_CLOSE: the port was bound before connect() */
+	u32 netns;
+	u32 seen;    /* EV_CLOSE: as in its dwell */
+	u16 service; /* host order: the local port of a server, else the remote one */
+	u16 pad;
+	u8 saddr[16];
+	u8 daddr[16];
+	struct process_id opener;
+	struct process_id closer; /* EV_TW_END: its owner */
+	struct process_id by;	  /* EV_TW_END: who reused or killed it */
+};
+
+struct event {
+	u64 ts; /* ns, CLOCK_MONOTONIC */
+	u64 conn;
+	u64 span_us; /* EV_STATE: time in old; EV_CLOSE: age; EV_TW_END: life */
+	struct dwell dwell;
 	u32 rearmed;
+	u16 port; /* host order: the one that is not the service's */
+	u16 pad;
+	struct alike alike;
 };
 
 #define COMM_LEN 16

@@ -49,8 +49,22 @@ static __always_inline struct event *new_event(u8 type, u64 now, u32 lost_counte
 	}
 	__builtin_memset(ev, 0, sizeof(*ev));
 	ev->ts = now;
-	ev->type = type;
+	ev->alike.type = type;
 	return ev;
+}
+
+static __always_inline void name_ends(struct event *ev, const struct endpoints *ep, u8 family,
+				      u8 role)
+{
+	bool serves = role == ROLE_SERVER;
+
+	__builtin_memcpy(ev->alike.saddr, ep->saddr, sizeof(ep->saddr));
+	__builtin_memcpy(ev->alike.daddr, ep->daddr, sizeof(ep->daddr));
+	ev->alike.netns = ep->netns;
+	ev->alike.family = family;
+	ev->alike.role = role;
+	ev->alike.service = serves ? ep->sport : ep->dport;
+	ev->port = serves ? ep->dport : ep->sport;
 }
 
 /* The reader looks in by itself several times a second; between that each CPU

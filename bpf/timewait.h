@@ -60,21 +60,20 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 
 	if (!ev)
 		return;
-	ev->ep = info->ep;
-	ev->family = info->family;
 	ev->conn = info->conn;
-	ev->closer = info->owner;
-	ev->by = *by;
-	ev->old = info->substate;
-	ev->reason = reason;
+	name_ends(ev, &info->ep, info->family, ROLE_UNKNOWN);
+	ev->alike.closer = info->owner;
+	ev->alike.by = *by;
+	ev->alike.old = info->substate;
+	ev->alike.reason = reason;
 	ev->rearmed = info->rearmed;
-	ev->flags = flags;
+	ev->alike.flags = flags;
 	if (!info->conn && !(flags & EVF_PREEXISTING)) {
-		ev->flags |= EVF_UNLINKED;
+		ev->alike.flags |= EVF_UNLINKED;
 		ev->conn = new_conn(LANE_OTHERS);
 	}
 	if (info->turned) {
-		ev->flags |= EVF_TURNED;
+		ev->alike.flags |= EVF_TURNED;
 		ev->span_us = (now - info->turned) / 1000;
 	}
 	ev->dwell.fin_wait2 = ((info->turned ? info->turned : now) - info->born) / 1000;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tracer.crowd import Closes
 from tracer.model import Close, Grade, Process, Row, TimeWait, Who
 from tracer.series import SECOND, Histogram, Series
 from tracer.text import endpoint
@@ -98,6 +99,17 @@ class Account:
         for peer, count in Counter(map(_peer, events)).items():
             self._count_peer(peer, count)
 
+    def close_crowd(self, closes: Closes, ages: dict[int, int]) -> None:
+        """Take in closes alike; `ages` are theirs, counted."""
+        alike, number = closes.alike, len(closes.conns)
+        self.row = None
+        self.closes += number
+        self.close_series.add(closes.second, number)
+        shape = alike.role, alike.first, alike.how, alike.via
+        self._unsettled[shape] = self._unsettled.get(shape, 0) + number
+        self.ages.add_counted(ages)
+        self._count_peer((alike.daddr, alike.service, alike.role == "server"), number)
+
     def settle(self) -> None:
         """Count what has come: to be called before any of the counts is read."""
         for (role, first, how, via), count in self._unsettled.items():
@@ -125,6 +137,18 @@ class Account:
         """One is gone."""
         self.row = None
         self.time_wait_now -= 1
+
+    def wait_crowd(self, number: int, second: int) -> None:
+        """So many births."""
+        self.row = None
+        self.time_wait_now += number
+        self.time_waits += number
+        self.time_wait_series.add(second, number)
+
+    def end_crowd(self, number: int) -> None:
+        """So many are gone."""
+        self.row = None
+        self.time_wait_now -= number
 
     def hold(self, state: str, change: int) -> None:
         """Count a half-closed socket in or out."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Protocol
 
 from tracer.account import MAX_NAMED_PIDS, Account, Key
-from tracer.flows import Flows
+from tracer.crowd import Alike, Closes, Ends, Reading
+from tracer.flows import MOMENTS_US, FlowCounts, Flows
 from tracer.grouping import grouped, remainder
 from tracer.model import (
     Close,
@@ -26,13 +29,23 @@ from tracer.model import (
     Ways,
 )
 from tracer.paths import Paths
-from tracer.ports import Peak, PortPools
-from tracer.series import SECOND
+from tracer.ports import Peak, PortCounts, PortPools
+from tracer.series import SECOND, counted
 
 _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
 _MAX_ACCOUNTS = 8_000
 _MAX_OWNERS = 65_536
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Crowd:
+    """Whose the TIME_WAITs of a crowd are."""
+
+    alike: Alike
+    account: Account
+    flow: FlowCounts | None
+    ports: PortCounts | None
 
 
 class Watcher(Protocol):
@@ -72,12 +85,25 @@ class Aggregator:
         self._closes: list[Close] = []
         """Which the sum takes in at once, at the end of add()."""
         self._time_waits: dict[int, Account] = {}
+        self._crowd_waits: dict[int, tuple[_Crowd, int]] = {}
+        """The same of crowds, each with its port."""
+        self._crowds: dict[Alike, _Crowd] = {}
         self._held: dict[int, tuple[Account, str]] = {}
         self._lost = 0
         self._preexisting: set[int] = set()
         self._ports = PortPools(start)
         self._flows = Flows(start.ts_us)
         self._paths = Paths(start.ts_us)
+
+    def take(self, reading: Reading) -> None:
+        """Take in events, those of crowds at once; a watcher would not be told of these."""
+        for closes in reading.closes:
+            self._close_crowd(closes)
+        if reading.closes:
+            self._paths.take_latest(reading.latest)
+        self.add(reading.events)
+        for ends in reading.ends:
+            self._end_crowd(ends)
 
     def add(self, events: Iterable[Event]) -> None:
         """Take in events."""
@@ -103,6 +129,14 @@ class Aggregator:
                     self._watcher.lost(event)
         self._total.close_all(self._closes)
         self._closes.clear()
+        self._flows.follow()
+
+    def crowd_waits(self) -> Iterator[TimeWait]:
+        """The TIME_WAITs there are of crowds; without their times."""
+        for conn, (crowd, port) in self._crowd_waits.items():
+            alike = crowd.alike
+            if alike.substate is not None:
+                yield TimeWait(0, alike.ends(conn, port), alike.owner, alike.substate, preexisting=False)
 
     def is_waiting(self, conn: int) -> bool:
         """Has it a TIME_WAIT here?"""
@@ -154,7 +188,7 @@ class Aggregator:
             edges=self._paths.edges(now_us),
             ends=self._paths.ends(now_us),
             ages=self._paths.ages(),
-            recent=self._paths.recent(),
+            recent=self._paths.recent(self._account_of),
         )
 
     def gist(self, now_us: int) -> Snapshot:
@@ -183,6 +217,9 @@ class Aggregator:
     def size(self) -> int:
         """What a gist goes through: it costs about as much as that many events."""
         return self._flows.size + self._ports.size
+
+    def _account_of(self, event: Close) -> Account:
+        return self._account(event.owner, event.ts_us // SECOND)
 
     def _account(self, owner: Owner, second: int) -> Account:
         known = self._by_owner.get(id(owner))
@@ -277,7 +314,61 @@ class Aggregator:
         if self._watcher is not None:
             self._watcher.waiting(event, account)
 
+    def _close_crowd(self, closes: Closes) -> None:
+        alike, second, number = closes.alike, closes.second, len(closes.conns)
+        if self._held:
+            for conn in self._held.keys() & set(closes.conns):
+                self._release(conn)
+                self._flows.let_go(conn)
+        ordered = sorted(closes.ages_us)
+        ages = counted(ordered)
+        account = self._account(alike.owner, second)
+        account.close_crowd(closes, ages)
+        self._total.close_crowd(closes, ages)
+        self._paths.close_crowd(closes, ordered)
+        flow = self._flows.close_crowd(closes, ages, account)
+        if alike.substate is None:
+            return
+        account.wait_crowd(number, second)
+        self._total.wait_crowd(number, second)
+        ports = self._ports.close_crowd(closes, account)
+        crowd = self._crowds.get(alike)
+        if crowd is None or (crowd.account, crowd.flow, crowd.ports) != (account, flow, ports):
+            if len(self._crowds) >= _MAX_OWNERS:
+                self._crowds.clear()
+            crowd = self._crowds[alike] = _Crowd(alike, account, flow, ports)
+        self._crowd_waits.update(zip(closes.conns, zip(repeat(crowd), closes.ports), strict=False))
+
+    def _end_crowd(self, ends: Ends) -> None:
+        waiting = self._crowd_waits
+        found = [waiting.pop(conn, None) for conn in ends.conns]
+        told = [one[0] for one in found if one is not None]
+        for crowd, number in Counter(told).items():
+            crowd.account.present().end_crowd(number)
+            if crowd.flow is not None:
+                crowd.flow.time_wait_now -= number
+            if crowd.ports is not None:
+                crowd.ports.free(number, ends.second)
+        self._total.end_crowd(len(told))
+        self._paths.end_crowd(ends, len(told))
+        if ends.fin_wait2_us and max(ends.fin_wait2_us) > MOMENTS_US:
+            for one, waited_us in zip(found, ends.fin_wait2_us, strict=True):
+                if one is not None and one[0].flow is not None:
+                    one[0].flow.lingering += waited_us > MOMENTS_US
+        if len(told) < len(found):
+            for at, one in enumerate(found):
+                if one is None:
+                    self._time_wait_end(ends.make(at))
+
     def _time_wait_end(self, event: TimeWaitEnd) -> None:
+        if event.ends.conn in self._crowd_waits:
+            lingered = () if event.fin_wait2_us is None else (event.fin_wait2_us,)
+            second = event.ts_us // SECOND
+            alone = Ends(
+                event.reason, event.ends.netns, second, (event.ends.conn,), lingered, lambda _at: event
+            )
+            self._end_crowd(alone)
+            return
         holder = self._time_waits.pop(event.ends.conn, None)
         if holder is not None:
             holder.present().time_wait_end()

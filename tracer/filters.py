@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from tracer.expression import EVERYTHING, Expression
@@ -35,10 +36,15 @@ class Filters:
         """Whether ports or family decide, and not only the namespace or the owner."""
         return bool(self.local_ports or self.remote_ports or self.family)
 
-    def passing(self, events: list[Event]) -> list[Event]:
+    @property
+    def beyond_kernel(self) -> bool:
+        """Whether something decides that the kernel side knows nothing of."""
+        return self.by_owner or bool(self.expression)
+
+    def passing(self, events: Sequence[Event]) -> Sequence[Event]:
         """Those events that are wanted; what is about no connection always is."""
         if not (self.by_owner or self.by_endpoint or self.netns is not None or self.expression):
-            return list(events)
+            return events
         wanted = [
             event
             for event in events

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 
 from tracer.account import Account
-from tracer.model import Close, ConnectFailed, Endpoints, Flow, Held, HeldGroup, Tally, TimeWait, TimeWaitEnd
+from tracer.crowd import Alike, Closes
+from tracer.model import Close, ConnectFailed, Flow, Held, HeldGroup, Tally, TimeWait, TimeWaitEnd
 from tracer.ports import mostly
 from tracer.series import SECOND, Histogram, Series
 from tracer.settings import is_loopback
@@ -19,14 +20,16 @@ MOMENTS_US = 1_000_000
 _MAX_FLOWS = 8_000
 _MAX_IDLE = 1_000
 _MAX_PROCESSES = 256
-_MAX_PEERS = 65_536
+_MAX_UNMET = 32_768
 _SHOWN = 100
 
 Key = tuple[Account, int, str, str, str, int]
 
 
-@dataclass(slots=True)
-class _Flow:
+@dataclass(slots=True, eq=False)
+class FlowCounts:
+    """What is counted of one flow."""
+
     closes: int = 0
     failed: int = 0
     """connect() calls that never succeeded: no closes."""
@@ -51,6 +54,18 @@ class _Flow:
     unsettled: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Closes by first, how and via, which are few: not yet in the counts, but in `closes`."""
 
+    def close(self, event: Close | Alike, second: int, number: int) -> None:
+        """Count so many."""
+        self.ends.add(second, number)
+        if event.how == "failed":
+            self.failed += number
+            return
+        self.closes += number
+        shape = event.first, event.how, event.via
+        self.unsettled[shape] = self.unsettled.get(shape, 0) + number
+        if event.how == "reset_sent":
+            self.resets.add(second, number)
+
     def settle(self) -> None:
         """Count what has come: to be called before any of the counts is read."""
         for (first, how, via), count in self.unsettled.items():
@@ -62,7 +77,8 @@ class _Flow:
             self.resets_sent += count * (how == "reset_sent")
         self.unsettled.clear()
 
-    def merge(self, other: _Flow, second: int) -> None:
+    def merge(self, other: FlowCounts, second: int) -> None:
+        """Take over all that another holds."""
         self.settle()
         other.settle()
         for name in _SUMS:
@@ -74,14 +90,17 @@ class _Flow:
         self.peers.update(other.peers)
 
 
+_End = tuple[Account, FlowCounts]
+
+
 @dataclass(slots=True)
 class _Tally:
     whose: Counter[Account] = field(default_factory=Counter)
     series: Series = field(default_factory=Series)
 
-    def add(self, ts_us: int, account: Account) -> None:
-        self.whose[account] += 1
-        self.series.add(ts_us // SECOND)
+    def add(self, ts_us: int, account: Account, number: int = 1) -> None:
+        self.whose[account] += number
+        self.series.add(ts_us // SECOND, number)
 
     def made(self, netns: int, now_us: int) -> Tally:
         return Tally(netns, self.whose.total(), self.series.lately(now_us), mostly(self.whose))
@@ -108,12 +127,24 @@ class Flows:
 
     def __init__(self, since_us: int) -> None:
         self._since_us = since_us
-        self._flows: dict[Key, _Flow] = {}
-        self._waiting: dict[int, _Flow] = {}
-        self._ended: dict[tuple[object, ...], tuple[Account, _Flow]] = {}
+        self._flows: dict[Key, FlowCounts] = {}
+        self._waiting: dict[int, FlowCounts] = {}
+        self._links: dict[tuple[object, ...], tuple[dict[int, _End], dict[int, _End]]] = {}
+        """Ends that are over and have not met the other end: by both addresses and the port, those of
+        clients and those of servers, each by the client's port."""
+        self._unmet = 0
+        self._following: dict[tuple[FlowCounts, int], list[tuple[int, int]]] = defaultdict(list)
+        """By flow and pid: closes with their age, to be put in order."""
         self._held: dict[int, tuple[Held, Account]] = {}
         self._overflows: dict[int, _Tally] = defaultdict(_Tally)
         self._conflicts: dict[int, _Tally] = defaultdict(_Tally)
+
+    def follow(self) -> None:
+        """To be called once all that was read together has been taken in."""
+        for (flow, pid), closes in self._following.items():
+            closes.sort()
+            _follow(flow, pid, closes)
+        self._following.clear()
 
     def close(self, event: Close, account: Account, pid: int | None) -> None:
         """A full socket is gone."""
@@ -122,23 +153,46 @@ class Flows:
             self._overflows[event.ends.netns].add(event.ts_us, account)
         if event.role not in ("client", "server"):
             return
-        flow = self._flow(account, event.ends, event.role)
-        flow.ends.add(event.ts_us // SECOND)
+        ends, serves = event.ends, event.role == "server"
+        service, port = (ends.sport, ends.dport) if serves else (ends.dport, ends.sport)
+        flow = self._flow((account, ends.netns, event.role, ends.saddr, ends.daddr, service))
+        flow.close(event, event.ts_us // SECOND, 1)
         if event.how == "failed":
-            flow.failed += 1
             return
-        flow.closes += 1
-        shape = event.first, event.how, event.via
-        flow.unsettled[shape] = flow.unsettled.get(shape, 0) + 1
-        if event.how == "reset_sent":
-            flow.resets.add(event.ts_us // SECOND)
         if event.age_us is not None:
             flow.ages.add(event.age_us)
             if pid is not None:
-                _follow(flow, pid, event.ts_us - event.age_us, event.ts_us)
+                self._following[flow, pid].append((event.ts_us, event.age_us))
         if event.time_wait:
             self._waiting[event.ends.conn] = flow
-        self._meet(event.ends, account, flow)
+        self._meet(ends.netns, event.role, (ends.saddr, ends.daddr, service), (port,), (account, flow))
+
+    def close_crowd(self, closes: Closes, ages: dict[int, int], account: Account) -> FlowCounts | None:
+        """Full sockets alike are gone; `ages` are theirs, counted. None: none for TIME_WAITs."""
+        alike, second, number = closes.alike, closes.second, len(closes.conns)
+        if alike.overflow:
+            self._overflows[alike.netns].add(closes.ts_us[-1], account, number)
+        if alike.role not in ("client", "server"):
+            return None
+        hosts = (alike.saddr, alike.daddr, alike.service)
+        flow = self._flow((account, alike.netns, alike.role, *hosts))
+        flow.close(alike, second, number)
+        if alike.how == "failed":
+            return None
+        flow.ages.add_counted(ages)
+        process = alike.owner.process
+        if process is not None:
+            self._following[flow, process.pid] += zip(closes.ts_us, closes.ages_us, strict=True)
+        if alike.substate is not None:
+            flow.time_waits += number
+            flow.time_wait_now += number
+            flow.births.add(second, number)
+        self._meet(alike.netns, alike.role, hosts, closes.ports, (account, flow))
+        return flow
+
+    def let_go(self, conn: int) -> None:
+        """It is held no more."""
+        self._held.pop(conn, None)
 
     def time_wait(self, event: TimeWait) -> None:
         """It left a TIME_WAIT."""
@@ -200,7 +254,7 @@ class Flows:
 
     def flows(self, now_us: int) -> tuple[Flow, ...]:
         """Those with the most TIME_WAITs, then closes."""
-        groups: dict[Key, list[_Flow]] = {}
+        groups: dict[Key, list[FlowCounts]] = {}
         for key, flow in self._flows.items():
             if flow.closes or flow.time_wait_now:
                 if key[0].folded_into is not None:
@@ -230,7 +284,7 @@ class Flows:
         """Connects whose bound port was taken."""
         return tuple(tally.made(netns, now_us) for netns, tally in self._conflicts.items())
 
-    def _made(self, key: Key, flow: _Flow, now_us: int) -> Flow:
+    def _made(self, key: Key, flow: FlowCounts, now_us: int) -> Flow:
         account, netns, role, local, remote, port = key
         flow.settle()
         return Flow(
@@ -253,36 +307,47 @@ class Flows:
             peer=mostly(flow.peers) if 2 * flow.peers.total() > flow.closes else None,
         )
 
-    def _flow(self, account: Account, ends: Endpoints, role: str) -> _Flow:
-        port = ends.sport if role == "server" else ends.dport
-        key = (account, ends.netns, role, ends.saddr, ends.daddr, port)
+    def _flow(self, key: Key) -> FlowCounts:
         flow = self._flows.get(key)
         if flow is None:
             if len(self._flows) >= _MAX_FLOWS:
                 # What is frequent stays.
                 kept = sorted(self._flows.items(), key=lambda item: -item[1].closes)[: _MAX_FLOWS // 2]
                 self._flows = dict(kept)
-            flow = self._flows[key] = _Flow()
+            flow = self._flows[key] = FlowCounts()
         return flow
 
-    def _meet(self, ends: Endpoints, account: Account, flow: _Flow) -> None:
-        """Find the other end of it, if that is on this host too."""
-        mine = (ends.saddr, ends.sport, ends.daddr, ends.dport)
-        theirs = mine[2:] + mine[:2]
+    def _meet(
+        self, netns: int, role: str, hosts: tuple[str, str, int], ports: Sequence[int], end: _End
+    ) -> None:
+        """Find the other ends, if they are on this host; `hosts` are local and remote one and the service."""
+        saddr, daddr, service = hosts
+        serves = role == "server"
         # Loopback addresses are each namespace's own.
-        where = (ends.netns,) if is_loopback(ends.saddr) else ()
-        other = self._ended.pop(where + theirs, None)
-        if other is None:
-            if len(self._ended) >= _MAX_PEERS:
-                self._ended.clear()
-            self._ended[where + mine] = account, flow
-            return
-        its_account, its_flow = other
-        flow.peers[its_account] += 1
-        its_flow.peers[account] += 1
+        where = netns if is_loopback(saddr) else 0
+        link = (where, daddr, saddr, service) if serves else (where, saddr, daddr, service)
+        both = self._links.get(link)
+        if both is None:
+            both = self._links[link] = {}, {}
+        mine, theirs = both[serves], both[not serves]
+        met: list[_End] = []
+        for port in ports:
+            other = theirs.pop(port, None)
+            if other is None:
+                mine[port] = end
+            else:
+                met.append(other)
+        account, flow = end
+        for (its_account, its_flow), number in Counter(met).items():
+            flow.peers[its_account] += number
+            its_flow.peers[account] += number
+        self._unmet += len(ports) - 2 * len(met)
+        if self._unmet > _MAX_UNMET:
+            self._links.clear()
+            self._unmet = 0
 
 
-def _add_to(account: Account, flow: _Flow, role: str, second: int) -> None:
+def _add_to(account: Account, flow: FlowCounts, role: str, second: int) -> None:
     flow.settle()
     account.closes += flow.closes + flow.failed
     account.failed += flow.failed + flow.timeouts
@@ -297,32 +362,34 @@ def _add_to(account: Account, flow: _Flow, role: str, second: int) -> None:
     account.ages.merge(flow.ages)
 
 
-def _weight(group: tuple[Key, list[_Flow]]) -> tuple[int, int]:
+def _weight(group: tuple[Key, list[FlowCounts]]) -> tuple[int, int]:
     flows = group[1]
     if len(flows) == 1:  # mostly, and there may be thousands
         return flows[0].time_waits, flows[0].closes
     return sum(flow.time_waits for flow in flows), sum(flow.closes for flow in flows)
 
 
-def _merged(flows: list[_Flow], second: int) -> _Flow:
+def _merged(flows: list[FlowCounts], second: int) -> FlowCounts:
     if len(flows) == 1:
         return flows[0]
-    merged = _Flow()
+    merged = FlowCounts()
     for flow in flows:
         merged.merge(flow, second)
     return merged
 
 
-def _follow(flow: _Flow, pid: int, opened_us: int, closed_us: int) -> None:
-    """Did it come just after another of the same process had ended?"""
+def _follow(flow: FlowCounts, pid: int, closes: list[tuple[int, int]]) -> None:
+    """Did each come just after another of the same process had ended?"""
     idle = flow.idle.get(pid)
     if idle is None:
         if len(flow.idle) >= _MAX_PROCESSES:
             del flow.idle[next(iter(flow.idle))]
         idle = flow.idle[pid] = deque(maxlen=_MAX_IDLE)
-    while idle and idle[0] < opened_us - MOMENTS_US:
-        idle.popleft()
-    if idle and idle[0] <= opened_us:
-        idle.popleft()
-        flow.reconnects += 1
-    idle.append(closed_us)
+    for closed, age in closes:
+        opened = closed - age
+        while idle and idle[0] < opened - MOMENTS_US:
+            idle.popleft()
+        if idle and idle[0] <= opened:
+            idle.popleft()
+            flow.reconnects += 1
+        idle.append(closed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -53,7 +54,7 @@ class Journal:
         self._recording = Recording(self._writer, self._start)
         self._recording.write([])
 
-    def write(self, events: list[Event]) -> None:
+    def write(self, events: Sequence[Event]) -> None:
         """Have events written. Raises TwtraceError or BrokenPipeError once the writing has failed."""
         self._begun().write(events)
         if self._rotation:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
+from tracer.crowd import Reading
 from tracer.errors import TwtraceError
 from tracer.filters import Filters
 from tracer.journal import Journal
@@ -15,7 +18,7 @@ from tracer.kernel.hooks import AUTO, BEST
 from tracer.kernel.loader import ProgramStats
 from tracer.kernel.source import LiveSource
 from tracer.liveview import LiveView, Publish
-from tracer.model import Counters, End, Event, Start
+from tracer.model import Counters, End, Start
 from tracer.record import Encoder
 from tracer.recording import Recording
 from tracer.tracefile import TraceFile
@@ -25,6 +28,9 @@ _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""
 
 _ACCOUNT_EVERY_US = 10_000_000
+
+_COLLECT_AFTER = 50_000
+"""Objects, not 700: events are acyclic, and each look at them costs a third of what reading them does."""
 
 Order = Callable[[LiveView, LiveSource], None]
 """To be carried out in the run's own thread."""
@@ -168,14 +174,16 @@ class LiveRun:
             if self._journal:
                 self._journal.begin(start)
             self._source = source
-            self._take([*older, *source.account()])
+            self._take(older)
+            self._account(source)
             if self._on_attached:
                 self._on_attached()
-            self._follow(source, start)
-            self._take(source.account())
+            with _rare_collections():
+                self._follow(source, start)
+            self._account(source)
             self._end_recording()
-            events, ledger = source.stop()
-            self._take(events)
+            readings, ledger = source.stop()
+            self._take(readings)
             now = source.now_us()
             if self._view:
                 self._view.publish(now)
@@ -197,18 +205,19 @@ class LiveRun:
         while not self._stop.is_set():
             now = source.now_us()
             if now >= next_tick:
-                self._take(source.lost())
+                self._take([Reading(source.lost())])
                 if self._view:
                     self._view.publish(now)
                 next_tick = now + int(self.interval_s * 1e6)
             if now >= next_account:
-                self._take(source.account())
+                self._account(source)
                 # Asking goes namespace by namespace: a hundredth of our time at most.
                 next_account = now + max(_ACCOUNT_EVERY_US, 100 * (source.now_us() - now))
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
                 break
             source.wait(min(_LOOK_EVERY_S, self.interval_s))
-            self._take(source.read())
+            source.in_crowds = self._in_crowds
+            self._take([source.read()])
             if self._journal:
                 self._journal.check()
                 if self._journal.is_due(now):
@@ -221,10 +230,17 @@ class LiveRun:
         self._orders.put(order)
 
     def _account(self, source: LiveSource) -> Counters:
-        """The run's account, once all that it counts has been taken in."""
-        events = source.account()
-        self._take(events)
-        return next(event for event in reversed(events) if isinstance(event, Counters))
+        """The run's account, once all that it counts has been taken in; that is taken in, too."""
+        readings, counters = source.account()
+        self._take([*readings, Reading([counters])])
+        return counters
+
+    @property
+    def _in_crowds(self) -> bool:
+        """Whether nobody asks for single events: neither a trace nor a filter of ours."""
+        return self._view is not None and not (
+            self._journal or self._view.recording or self._plan.filters.beyond_kernel
+        )
 
     def _end_recording(self) -> None:
         if self._view and self._view.recording and self._source:
@@ -238,14 +254,27 @@ class LiveRun:
         if self._notify:
             self._notify(self.fallback)
 
-    def _take(self, events: list[Event]) -> None:
-        if not events:
-            return
-        wanted = self._plan.filters.passing(events)
-        if self._journal:
-            self._journal.write(wanted)
-        else:
-            for event in wanted:
-                self._encoder.note(event)
-        if self._view:
-            self._view.add(wanted)
+    def _take(self, readings: list[Reading]) -> None:
+        for reading in readings:
+            if not reading:
+                continue
+            wanted = replace(reading, events=self._plan.filters.passing(reading.events))
+            if self._journal:
+                self._journal.write(wanted.events)
+            else:
+                self._encoder.count(wanted)
+            if self._view:
+                self._view.take(wanted)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Python's cyclic collector seldom, and never over what is there already."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

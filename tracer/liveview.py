@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from tracer.aggregate import Aggregator
+from tracer.crowd import Reading
 from tracer.errors import TwtraceError
-from tracer.model import Counters, Event, Snapshot, Start
+from tracer.model import Counters, Snapshot, Start
 from tracer.recording import Here, Recording
 from tracer.writing import Writer
 
@@ -28,12 +29,16 @@ class LiveView:
         self.recording_failed: TwtraceError | None = None
         """What ended the last recording too early, if anything did."""
 
-    def add(self, events: list[Event]) -> None:
-        """Take in events."""
-        self._aggregator.add(events)
-        self._here.take(events)
+    def take(self, reading: Reading) -> None:
+        """Take in events; while a trace is written none of them are in crowds."""
+        self._aggregator.take(reading)
+        self._here.take(reading.events)
+        for closes in reading.closes:
+            self._here.forget(closes.conns)
+        for ends in reading.ends:
+            self._here.forget(ends.conns)
         if self.recording:
-            self._or_abandon(self.recording.write, events)
+            self._or_abandon(self.recording.write, reading.events)
 
     def publish(self, now_us: int) -> None:
         """Hand out a snapshot."""
@@ -47,7 +52,9 @@ class LiveView:
         """Begin a trace; `account` is the run's as of now."""
         self.recording_failed = None
         start = replace(self._start, sysctl=self._settings())
-        self.recording = Recording(writer, start, self._here.now(), account)
+        self.recording = Recording(
+            writer, start, [*self._here.now(), *self._aggregator.crowd_waits()], account
+        )
         self._or_abandon(self.recording.write, [])
 
     def end_recording(self, account: Counters) -> None:

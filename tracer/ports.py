@@ -8,6 +8,7 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from tracer.account import Account
+from tracer.crowd import Closes
 from tracer.lifetime import expected_lifetime_us
 from tracer.model import Close, ConnectFailed, Counters, Endpoints, Pool, Start, TimeWait, TimeWaitEnd, Who
 from tracer.series import SECOND, Series
@@ -24,7 +25,9 @@ _SHOWN = 100
 
 
 @dataclass(slots=True)
-class _Pool:
+class PortCounts:
+    """What is counted of the ports for one destination."""
+
     time_waits: int = 0
     live: int = 0
     failures: int = 0
@@ -36,6 +39,11 @@ class _Pool:
     peak: int = 0
     peak_us: int = 0
     since_us: int = 0
+
+    def free(self, number: int, second: int) -> None:
+        """So many TIME_WAITs are gone."""
+        self.time_waits -= number
+        self.ends.add(second, number)
 
     def note(self, ts_us: int) -> None:
         """Remember when the most ports were held."""
@@ -68,9 +76,9 @@ class PortPools:
     def __init__(self, start: Start) -> None:
         self._since_us = start.ts_us
         self._lifetime_us = expected_lifetime_us(start.clock["tick_us"])
-        self._pools: dict[Key, _Pool] = {}
+        self._pools: dict[Key, PortCounts] = {}
         self._closed: dict[int, Key] = {}
-        self._waiting: dict[int, _Pool] = {}
+        self._waiting: dict[int, PortCounts] = {}
         self.settings = {int(netns): values for netns, values in start.sysctl.items()}
         """By namespace, as they are now."""
 
@@ -102,8 +110,19 @@ class PortPools:
         """And free again."""
         pool = self._waiting.pop(event.ends.conn, None)
         if pool is not None:
-            pool.time_waits -= 1
-            pool.ends.add(event.ts_us // SECOND)
+            pool.free(1, event.ts_us // SECOND)
+
+    def close_crowd(self, closes: Closes, account: Account) -> PortCounts | None:
+        """Connections are over that leave TIME_WAITs; None if those hold no ports."""
+        alike, number = closes.alike, len(closes.conns)
+        if alike.role != "client":
+            return None
+        pool = self._pool(_key(alike.ends(0, 0), bound=alike.bound))
+        pool.time_waits += number
+        pool.note(closes.ts_us[-1])
+        pool.births.add(closes.second, number)
+        pool.owners[account] += number
+        return pool
 
     def connect_failed(self, event: ConnectFailed, account: Account) -> None:
         """No port was left."""
@@ -156,7 +175,7 @@ class PortPools:
             if pool.peak or pool.failures
         )
 
-    def _made(self, key: Key, pool: _Pool, now_us: int) -> Pool:
+    def _made(self, key: Key, pool: PortCounts, now_us: int) -> Pool:
         netns, family, saddr, daddr, dport = key
         values = self.settings.get(netns, {})
         size = automatic_ports(values)
@@ -191,7 +210,7 @@ class PortPools:
             who=mostly(pool.owners),
         )
 
-    def _pool(self, key: Key) -> _Pool:
+    def _pool(self, key: Key) -> PortCounts:
         pool = self._pools.get(key)
         if pool is None:
             if len(self._pools) >= _MAX_POOLS:
@@ -200,7 +219,7 @@ class PortPools:
                     for key, pool in self._pools.items()
                     if pool.time_waits + pool.live > 1 or pool.failures
                 }
-            pool = self._pools[key] = _Pool()
+            pool = self._pools[key] = PortCounts()
         return pool
 
     def _looks_like_clients(self, ends: Endpoints) -> bool:
@@ -225,11 +244,13 @@ def settling_point(rate: float, lifetime_us: int, reused_of: int | None) -> floa
 
 
 def mostly(owners: Counter[Account]) -> Who:
-    """Whose most of them are."""
+    """Whose most of them are; of several as many, always the same one's."""
     by_account: Counter[Account] = Counter()
     for account, count in owners.items():
         by_account[account.present()] += count
-    return by_account.most_common(1)[0][0].who() if by_account else NOBODY
+    if not by_account:
+        return NOBODY
+    return max(by_account, key=lambda account: (by_account[account], account.row_key())).who()
 
 
 def _key(ends: Endpoints, *, bound: bool) -> Key:

@@ -11,6 +11,7 @@ from zlib import crc32
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import Encoder as JsonEncoder
 
+from tracer.crowd import Reading
 from tracer.lines import (
     BalanceLine,
     ClockLine,
@@ -104,10 +105,20 @@ class Encoder:
             given |= {"run": UNSET, "part": UNSET}
         return self._add(json_safe(_encode(_start_line(SCHEMA, **given))))
 
-    def note(self, event: Event) -> None:
-        """Count an event whose line nobody wants."""
-        self._lines[_TYPES[type(event)]] += 1
-        self.skip(event)
+    def count(self, reading: Reading) -> None:
+        """Count events whose lines nobody wants."""
+        for event in reading.events:
+            self._note(event)
+        for closes in reading.closes:
+            number = len(closes.conns)
+            self._lines["close"] += number
+            self._overflowed += number * closes.alike.overflow
+            if closes.alike.substate is not None:
+                self._lines["time_wait"] += number
+                self._born += number
+        for ends in reading.ends:
+            self._lines["time_wait_end"] += len(ends.conns)
+            self._ended[ends.reason] += len(ends.conns)
 
     def skip(self, event: Event) -> None:
         """Count an event whose line is lost."""
@@ -123,7 +134,7 @@ class Encoder:
 
     def event(self, event: Event) -> bytes:
         """One line of the middle, counted."""
-        self.note(event)
+        self._note(event)
         return self._line(self._made[type(event)](event))
 
     def so_far(self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]) -> End:
@@ -153,6 +164,10 @@ class Encoder:
         self._line(line)
         line.crc32 = self._crc32
         return end, self._line(line)
+
+    def _note(self, event: Event) -> None:
+        self._lines[_TYPES[type(event)]] += 1
+        self.skip(event)
 
     def _line(self, line: Line) -> bytes:
         return self._add(_encode(line))

@@ -42,6 +42,13 @@ class Here:
             elif isinstance(event, Close | TimeWaitEnd):
                 here.pop(event.ends.conn, None)
 
+    def forget(self, conns: Iterable[int]) -> None:
+        """These are over, or a TIME_WAIT of them is."""
+        here = self._here
+        for conn in conns:
+            if conn in here:
+                del here[conn]
+
     def now(self) -> list[TimeWait | Held]:
         """All of it."""
         return list(self._here.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 HISTORY_SECONDS = 120
 RATE_SECONDS = 10
 SECOND = 1_000_000
@@ -96,11 +98,16 @@ class Histogram:
             self._quantiles.clear()
         self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
+    def add_counted(self, counts: dict[int, int]) -> None:
+        """Add what `counted()` made."""
+        self._quantiles.clear()
+        buckets = self._buckets
+        for bucket, count in counts.items():
+            buckets[bucket] = buckets.get(bucket, 0) + count
+
     def merge(self, other: Histogram) -> None:
         """Add another's counts."""
-        self._quantiles.clear()
-        for bucket, count in other._buckets.items():
-            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        self.add_counted(other._buckets)
 
     def quantile(self, share: float) -> int | None:
         """The middle of the bucket in which that share of all is reached; None of nothing."""
@@ -116,6 +123,18 @@ class Histogram:
                 low, high = _bounds(bucket)
                 return (low + high) // 2
         return None
+
+
+def counted(values: list[int]) -> dict[int, int]:
+    """Durations in ascending order, by a Histogram's buckets: one look-up for each bucket."""
+    counts: dict[int, int] = {}
+    at = 0
+    while at < len(values):
+        bucket = _bucket(values[at])
+        end = bisect_right(values, _bounds(bucket)[1], at)
+        counts[bucket] = end - at
+        at = end
+    return counts
 
 
 def _bucket(value: int) -> int:

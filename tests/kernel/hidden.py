@@ -50,11 +50,11 @@ def watch_without_births(name: str, where: Namespace, monkeypatch: pytest.Monkey
     monkeypatch.setitem(hooks.SOURCES, name, replace(source, attachments=others))
     live = LiveSource(LoadOptions(filters=Filters(netns=where.inode), hooks=name, ring_mib=1))
     try:
-        events = live.preexisting()
+        events = [event for reading in live.preexisting() for event in reading.events]
         where.run("mixed", "4", str(ACTIVE), str(PASSIVE), "0")
 
         def all_closed() -> bool:
-            events.extend(live.read())
+            events.extend(live.read().events)
             return sum(isinstance(event, Close) for event in events) == 2 * (ACTIVE + PASSIVE)
 
         eventually(all_closed)
@@ -62,6 +62,6 @@ def watch_without_births(name: str, where: Namespace, monkeypatch: pytest.Monkey
         last, balances = live.stop()
     finally:
         live.close()
-    events += last
+    events += [event for reading in last for event in reading.events]
     lost = {event.what: event.count for event in events if isinstance(event, Lost)}
     return Seen(events, lost, totals, balances[str(where.inode)])

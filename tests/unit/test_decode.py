@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from tracer.crowd import Reading
 from tracer.filters import Filters
-from tracer.kernel.decode import EVENT_RECORD, HELD_RECORD, Decoder, _Record
+from tracer.kernel.decode import ALIKE_RECORD, EVENT_RECORD, HELD_RECORD, TIMES_RECORD, Decoder
 from tracer.kernel.held import HeldSockets
 from tracer.kernel.opensockets import OpenSocket, OpenSockets
 from tracer.kernel.processes import PROCESS_RECORD, Processes
@@ -38,21 +39,37 @@ def v4(text: str) -> bytes:
     return b"\0" * 10 + b"\xff\xff" + socket.inet_aton(text)
 
 
-def record(kind: int, **fields: object) -> bytes:
-    values: dict[str, object] = dict.fromkeys(_Record._fields, 0)
+TIMES = (
+    *("established", "close_wait", "fin_wait2", "syn_sent", "syn_recv", "fin_wait1", "last_ack"),
+    *("closing", "all_seen", "rearmed"),
+)
+ALIKE = (
+    *("type", "family", "old", "new", "flags", "role", "first", "how", "via", "reason", "failed", "bound"),
+    *("netns", "seen", "service", "saddr", "daddr", "opener_start", "opener_pid"),
+    *("closer_start", "closer_pid", "by_start", "by_pid"),
+)
+
+
+def record(kind: int, *, sport: int = 40000, dport: int = 80, **fields: object) -> bytes:
+    values: dict[str, object] = dict.fromkeys((*TIMES, *ALIKE), 0)
     values |= {
+        "span_us": 0,
         "ts_ns": 5 * MILLISECOND,
         "conn": 7,
         "saddr": v4("10.0.0.1"),
         "daddr": v4("10.0.0.2"),
-        "sport": 40000,
-        "dport": 80,
         "netns": 1,
         "type": kind,
         "family": 4,
     }
     assert not fields.keys() - values.keys()
-    return b"\0" * 8 + EVENT_RECORD.pack(*(values | fields).values())
+    values |= fields
+    serves = values["role"] == 2 and kind != TW_END
+    values["service"], values["port"] = (sport, dport) if serves else (dport, sport)
+    alike = ALIKE_RECORD.pack(*(values[name] for name in ALIKE))
+    times = TIMES_RECORD.pack(*(values[name] for name in TIMES))
+    event = values["ts_ns"], values["conn"], values["span_us"], times, values["port"], alike
+    return b"\0" * 8 + EVENT_RECORD.pack(*event)
 
 
 def process(pid: int, start: int, comm: bytes) -> bytes:
@@ -278,7 +295,7 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
 
     def look(at_us: int, *events: Event) -> list[Event]:
         now[0] += 1.5
-        return held.tell(held.look(), list(events), at_us + 1000)
+        return held.tell(held.look(), Reading(list(events)), at_us + 1000)
 
     def told(events: list[Event]) -> list[tuple[int, str]]:
         return [(event.ends.conn, event.state) for event in events if isinstance(event, Held)]
@@ -294,7 +311,7 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
 def test_a_close_that_comes_with_the_look_is_not_half_closed() -> None:
     bench = Bench()
     held = HeldSockets(lambda: iter([entry(1, 0)]), bench.decoder)
-    assert held.tell(held.look(), bench.decode(record(CLOSE, conn=1)), 9_000_000) == []
+    assert held.tell(held.look(), Reading(bench.decode(record(CLOSE, conn=1))), 9_000_000) == []
 
 
 def test_a_fin_wait2_that_goes_is_not_in_last_ack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,12 +319,12 @@ def test_a_fin_wait2_that_goes_is_not_in_last_ack(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tracer.kernel.held.time.monotonic", lambda: now[0])
     bench, present = Bench(), [entry(1, 0, state=5)]
     held = HeldSockets(lambda: iter(present), bench.decoder)
-    (news,) = held.tell(held.look(), [], 9_000_000)
+    (news,) = held.tell(held.look(), Reading([]), 9_000_000)
     assert isinstance(news, Held)
     assert news.state == "FIN_WAIT2"
     present.clear()
     now[0] += 2
-    assert held.tell(held.look(), [], 11_000_000) == []
+    assert held.tell(held.look(), Reading([]), 11_000_000) == []
 
 
 def test_looking_at_what_hangs_takes_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,18 +16,12 @@ ROOT = Path(__file__).parents[2]
 EVENT = [
     "ts",
     "conn",
-    "ep.saddr",
-    "ep.daddr",
-    "ep.sport",
-    "ep.dport",
-    "ep.netns",
-    "opener.start",
-    "opener.pid",
-    "closer.start",
-    "closer.pid",
-    "by.start",
-    "by.pid",
     "span_us",
+    "dwell",
+    "port",
+    "alike",
+]
+TIMES = [
     "dwell.established",
     "dwell.close_wait",
     "dwell.fin_wait2",
@@ -37,6 +31,10 @@ EVENT = [
     "dwell.last_ack",
     "dwell.closing",
     "dwell.seen",
+    "rearmed",
+]
+"""What the record has as bytes from `dwell` on."""
+ALIKE = [
     "type",
     "family",
     "old",
@@ -49,7 +47,17 @@ EVENT = [
     "reason",
     "failed",
     "bound",
-    "rearmed",
+    "netns",
+    "seen",
+    "service",
+    "saddr",
+    "daddr",
+    "opener.start",
+    "opener.pid",
+    "closer.start",
+    "closer.pid",
+    "by.start",
+    "by.pid",
 ]
 PROCESS = ["id.start", "id.pid", "cgroup", "uid", "cmdline_len", "comm", "cmdline"]
 HELD = [
@@ -82,6 +90,7 @@ OPEN = [
 
 RECORDS = {
     "event": (EVENT, decode.EVENT_RECORD),
+    "alike": (ALIKE, decode.ALIKE_RECORD),
     "process_event": (PROCESS, processes.PROCESS_RECORD),
     "held_socket": (HELD, decode.HELD_RECORD),
     "open_socket": (OPEN, opensockets.OPEN_SOCKET_RECORD),
@@ -126,6 +135,13 @@ def test_every_field_lies_where_the_header_puts_it(name: str, tmp_path: Path) ->
     offsets, size = offsets_in_c(tmp_path, name, fields)
     assert offsets_in_python(record.format) == offsets
     assert record.size == size
+
+
+def test_times_lie_where_the_header_puts_them(tmp_path: Path) -> None:
+    offsets, _ = offsets_in_c(tmp_path, "event", ["dwell", *TIMES, "port"])
+    begin, *within, end = offsets
+    assert offsets_in_python(decode.TIMES_RECORD.format) == [offset - begin for offset in within]
+    assert decode.TIMES_RECORD.size == end - begin
 
 
 def test_sizes_the_loader_relies_on() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from tests.unit.samples import T0
+from tracer.crowd import Reading
 from tracer.errors import TwtraceError
 from tracer.kernel.ledger import RECENT_US, Key, Ledger, key_of
 from tracer.kernel.sockstat import count_time_waits
@@ -51,11 +52,11 @@ def test_a_list_taken_in_the_middle_balances(
     at = data.draw(st.integers(0, len(events)))
     read_before = data.draw(st.integers(0, at))
     ledger = Ledger()
-    ledger.add(events[:read_before])
     mark = events[read_before - 1].ts_us if read_before else T0
+    ledger.add(Reading(events[:read_before]), mark)
     since_us = ledger.watch(mark)
     listed = steps[at - 1][1] if at else set()
-    ledger.add(events[read_before:])
+    ledger.add(Reading(events[read_before:]), mark)
     assert ledger.against_list(NETNS, listed, since_us).residue == 0
 
 
@@ -67,10 +68,10 @@ def test_a_number_taken_in_the_middle_balances(
     at = data.draw(st.integers(0, len(events)))
     read_before = data.draw(st.integers(0, at))
     ledger = Ledger()
-    ledger.add(events[:read_before])
     mark = events[read_before - 1].ts_us if read_before else T0
+    ledger.add(Reading(events[:read_before]), mark)
     since_us = ledger.watch(mark)
-    ledger.add(events[read_before:])
+    ledger.add(Reading(events[read_before:]), mark)
     counted = len(steps[at - 1][1]) if at else 0
     assert ledger.against_count(NETNS, counted, since_us).residue == 0
 
@@ -81,7 +82,7 @@ def test_what_was_missed_is_the_residue(missed: int, residue: int) -> None:
     events = [event for number, (event, _) in enumerate(steps) if number != missed]
     listed = steps[-1][1]
     ledger = Ledger()
-    ledger.add(events)
+    ledger.add(Reading(events), events[-1].ts_us)
     since_us = ledger.watch(events[-1].ts_us + 2 * RECENT_US)
     if missed == 0:  # 1 came unseen and went: two ends for three births
         assert ledger.against_list(NETNS, listed, since_us) == Balance(2, 0, 1, 1, 2, residue)
@@ -93,7 +94,7 @@ def test_what_was_missed_is_the_residue(missed: int, residue: int) -> None:
 
 def test_namespaces_are_kept_apart_and_one_that_cannot_be_asked_is_said_so() -> None:
     ledger = Ledger()
-    ledger.add([change(T0, 1, came=True), change(T0, 1, came=True, netns=2)])
+    ledger.add(Reading([change(T0, 1, came=True), change(T0, 1, came=True, netns=2)]), T0)
     assert ledger.namespaces() == {1, 2}
     since_us = ledger.watch(T0 + 2 * RECENT_US)
     assert ledger.against_list(1, {key_of(ends(1))}, since_us).residue == 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.unit.samples import SECOND, T0, birth, close, death, owner, start
 from tracer.aggregate import Aggregator
+from tracer.crowd import KEPT
 from tracer.model import Close, Closed, Snapshot
-from tracer.paths import KEPT, edges_of
+from tracer.paths import edges_of
 
 APP = owner(7)
 ACTIVE = {"ESTABLISHED": 900, "FIN_WAIT1": 50, "FIN_WAIT2": 50}

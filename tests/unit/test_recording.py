@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from tests.unit.samples import SECOND, T0, birth, close, death, held, owner, start
+from tracer.crowd import Reading
 from tracer.liveview import LiveView
 from tracer.model import Balance, Counters, Snapshot
 from tracer.report.reading import read
@@ -27,15 +28,15 @@ def account(at: float, born: int, ended: int, kernel: int) -> Counters:
 def test_a_recording_amid_a_run(tmp_path: Path) -> None:
     shots: list[Snapshot] = []
     view = LiveView(start(), "", shots.append)
-    view.add([close(1, APP, at=1), birth(1, APP, at=1), held(2, APP, at=1), held(3, APP, at=1)])
-    view.add([close(3, APP, at=2, first="remote"), birth(4, APP, at=2), death(4, APP, at=3)])
+    view.take(Reading([close(1, APP, at=1), birth(1, APP, at=1), held(2, APP, at=1), held(3, APP, at=1)]))
+    view.take(Reading([close(3, APP, at=2, first="remote"), birth(4, APP, at=2), death(4, APP, at=3)]))
     path = tmp_path / "trace"
     view.record(Writer(TraceFile(str(path))), account(10, born=2, ended=1, kernel=4))
     assert view.recording is not None
-    view.add([close(5, APP, at=11), birth(5, APP, at=11), death(1, APP, at=61)])
+    view.take(Reading([close(5, APP, at=11), birth(5, APP, at=11), death(1, APP, at=61)]))
     view.end_recording(account(70, born=3, ended=2, kernel=4))
     assert view.recording is None
-    view.add([close(6, APP, at=71)])
+    view.take(Reading([close(6, APP, at=71)]))
 
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     assert [line["type"] for line in lines] == [
@@ -67,9 +68,9 @@ def test_a_full_disk_ends_the_recording_and_not_the_view(tmp_path: Path) -> None
     deadline = time.monotonic() + 10
     while view.recording is not None:
         assert time.monotonic() < deadline
-        view.add([close(2, APP, at=1)])
+        view.take(Reading([close(2, APP, at=1)]))
     assert "No space left" in str(view.recording_failed)
-    view.add([close(1, APP, at=2)])
+    view.take(Reading([close(1, APP, at=2)]))
     view.publish(T0 + 3 * SECOND)
     assert shots[0].total.closes > 1
     view.record(Writer(TraceFile(str(tmp_path / "next"))), account(4, born=0, ended=0, kernel=3))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
+from tracer.crowd import KEPT, Alike, Closes, Ends, Latest, Reading
 from tracer.kernel.addresses import address
 from tracer.kernel.opensockets import OpenSockets
 from tracer.kernel.processes import Processes
@@ -22,9 +26,16 @@ from tracer.model import (
     TimeWait,
     TimeWaitEnd,
 )
+from tracer.series import SECOND
 
-EVENT_RECORD = struct.Struct("=QQ16s16sHHIQI4xQI4xQI4xQQQQIIIIIIBBBBBBBBBBBBI")
-"""`struct event` of bpf/events.h, without the ring's header."""
+EVENT_RECORD = struct.Struct("=QQQ52sH2x104s")
+"""`struct event` of bpf/events.h, without the ring's header; as bytes: its times in states, and `alike`."""
+
+TIMES_RECORD = struct.Struct("=QQQIIIIIII")
+"""The first of them: `struct dwell`, and `rearmed`."""
+
+ALIKE_RECORD = struct.Struct("=BBBBBBBBBBBBIIH2x16s16sQI4xQI4xQI4x")
+"""`struct alike`."""
 
 HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
 """`struct held_socket`."""
@@ -55,54 +66,71 @@ REASONS = (
 _OWN_CONNS = (2047 << 3) << 39
 """Connection numbers from here on are ours; those below are the kernel side's."""
 
+_Record = tuple[int, int, int, bytes, int, bytes]
+"""`struct event`: ts, conn, span_us, times, port, alike."""
+_TS: Final = 0
+_CONN: Final = 1
+_SPAN_US: Final = 2
+_TIMES: Final = 3
+_PORT: Final = 4
+_ALIKE: Final = 5
 
-class _Record(NamedTuple):
-    """`struct event`, field by field."""
+_TIMES_OF = (
+    "ESTABLISHED",
+    "CLOSE_WAIT",
+    "FIN_WAIT2",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "LAST_ACK",
+    "CLOSING",
+)
+_FIN_WAIT2 = _TIMES_OF.index("FIN_WAIT2")
+_REARMED = len(_TIMES_OF) + 1
 
-    ts_ns: int
-    conn: int
-    saddr: bytes
-    daddr: bytes
-    sport: int
-    dport: int
-    netns: int
-    opener_start: int
-    opener_pid: int
-    closer_start: int
-    closer_pid: int
-    by_start: int
-    by_pid: int
-    span_us: int
-    established: int
-    close_wait: int
-    fin_wait2: int
-    syn_sent: int
-    syn_recv: int
-    fin_wait1: int
-    last_ack: int
-    closing: int
-    seen: int
+_CROWD = 4
+"""As many alike pay for being taken in together."""
+_MAX_KINDS = 16_384
+
+_NUMBER_OF_FIN_WAIT2 = STATES.index("FIN_WAIT2")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """`struct alike`, read: worth keeping, since many records have the same."""
+
     type: int
     family: int
-    old: int
-    new: int
+    old: str
+    new: str
     flags: int
-    role: int
-    first: int
-    how: int
-    via: int
-    reason: int
+    role: str
+    first: str
+    how: str
+    via: str
+    reason: str
     failed: int
-    bound: int
-    rearmed: int
+    bound: bool
+    netns: int
+    service: int
+    saddr: str
+    daddr: str
+    opener: Owner
+    closer: Owner
+    by: Owner | None
+    states: tuple[tuple[str, int], ...]
+    """Name, position in its times."""
 
+    @property
+    def owner(self) -> Owner:
+        """The closer if it is known, else the opener."""
+        return self.opener if self.closer is UNKNOWN_OWNER or self.flags & _KILLED else self.closer
 
-_DWELL_FIELDS = tuple(
-    (1 << number, name, _Record._fields.index(name.lower()))
-    for number, name in enumerate(STATES)
-    if name.lower() in _Record._fields
-)
-"""Bit in `seen`, state name, position in the record."""
+    def ends(self, record: _Record) -> Endpoints:
+        conn, port = record[_CONN], record[_PORT]
+        if self.role == "server":
+            return Endpoints(conn, self.netns, self.family, self.saddr, self.service, self.daddr, port)
+        return Endpoints(conn, self.netns, self.family, self.saddr, port, self.daddr, self.service)
 
 
 class Decoder:
@@ -120,6 +148,9 @@ class Decoder:
         self._older: dict[tuple[object, ...], int] = {}
         self._renumbered: dict[int, int] = {}
         self._inferred: dict[int, Owner] = {}
+        self._kinds: dict[bytes, _Kind] = {}
+        self._kinds_as_of = 0
+        self._crowds: dict[bytes, Alike] = {}
 
     def add_older(self, ends: Endpoints) -> Endpoints:
         """Number a socket from before the trace; what comes of it will carry that number."""
@@ -128,15 +159,50 @@ class Decoder:
 
     def decode(self, records: bytes) -> list[Event]:
         """The events in `records`, which hold the ring's headers."""
-        events: list[Event] = []
-        for fields in _RING_RECORD.iter_unpack(records):
-            record = _Record._make(fields)
-            ts_us = record.ts_ns // 1000 + self._offset_us
-            if record.type == _EV_TW_END:
-                events += self._time_wait_end(ts_us, record)
+        self._forget_old_owners()
+        return self._events(_RING_RECORD.iter_unpack(records))
+
+    def read(self, records: bytes) -> Reading:
+        """The same, those of which many are alike in crowds.
+
+        A crowd's connections are plain: no older than the trace, and their owner is certain.
+        """
+        self._forget_old_owners()
+        groups: dict[bytes, list[_Record]] = defaultdict(list)
+        for record in _RING_RECORD.iter_unpack(records):
+            groups[record[_ALIKE]].append(record)
+        singles: list[_Record] = []
+        closes: list[Closes] = []
+        latest: list[list[_Record]] = []
+        ended: dict[tuple[str, int, bool], list[_Record]] = defaultdict(list)
+        for raw, group in groups.items():
+            if raw[0] == _EV_TW_END:
+                if raw[4] & (_PREEXISTING | _UNLINKED):
+                    singles += group
+                else:
+                    key = (
+                        REASONS[raw[9]],
+                        int.from_bytes(raw[12:16], "little"),
+                        raw[2] == _NUMBER_OF_FIN_WAIT2,
+                    )
+                    ended[key] += group
+                continue
+            alike = self._alike(raw) if len(group) >= _CROWD else None
+            if alike is None:
+                singles += group
             else:
-                events += self._full_socket(ts_us, record)
-        return events
+                latest.append(group)
+                closes += self._closes(alike, group)
+        odd = self._inferred.keys() | self._renumbered.keys()
+        ends: list[Ends] = []
+        for (reason, netns, lingered), group in ended.items():
+            plain = group
+            if odd:
+                plain = [record for record in group if record[_CONN] not in odd]
+                singles += [record for record in group if record[_CONN] in odd]
+            ends += self._ends(reason, netns, plain, lingered=lingered)
+        singles.sort()
+        return Reading(self._events(singles), closes, ends, self._latest(latest))
 
     def held(self, record: bytes) -> Held:
         """The event for an entry of the kernel side's `held` map."""
@@ -152,106 +218,232 @@ class Decoder:
             owner = self._open_sockets.owner_of(ends, ROLES[role], opened_us)
         return Held(since // 1000 + self._offset_us, ends, owner, STATES[state], False, ROLES[role])
 
-    def _full_socket(self, ts_us: int, record: _Record) -> list[Event]:
-        ends = _endpoints(record)
-        preexisting = bool(record.flags & _PREEXISTING)
-        if preexisting:
-            ends = ends._replace(conn=self._older.get(ends[1:], record.conn))
-        role = ROLES[record.role]
-        opener = self._processes.certain(record.opener_pid, record.opener_start)
-        closer = self._processes.certain(record.closer_pid, record.closer_start)
+    def _events(self, records: Iterable[_Record]) -> list[Event]:
+        events: list[Event] = []
+        kinds = self._kinds
+        for record in records:
+            kind = kinds.get(record[_ALIKE]) or self._kind(record[_ALIKE])
+            if kind.type == _EV_TW_END:
+                self._time_wait_end(events, record, kind)
+            elif kind.type == _EV_CLOSE:
+                self._close(events, record, kind)
+            else:
+                self._state(events, record, kind)
+        return events
+
+    def _forget_old_owners(self) -> None:
+        """A process that was told anew has another name, or is complete only now."""
+        if self._kinds_as_of != self._processes.told:
+            self._kinds_as_of = self._processes.told
+            self._kinds.clear()
+            self._crowds.clear()
+
+    def _kind(self, raw: bytes) -> _Kind:
+        fields = ALIKE_RECORD.unpack(raw)
+        kind, family, old, new, flags, role, first, how, via, reason, failed, bound, netns, seen = fields[:14]
+        service, saddr, daddr, opener_start, opener, closer_start, closer, by_start, by = fields[14:]
+        certain = self._processes.certain
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+            self._crowds.clear()
+        made = self._kinds[raw] = _Kind(
+            kind,
+            family,
+            STATES[old],
+            STATES[new],
+            flags,
+            ROLES[role],
+            FIRSTS[first],
+            HOWS[how],
+            VIAS[via],
+            REASONS[reason],
+            failed,
+            bool(bound),
+            netns,
+            service,
+            address(saddr, family),
+            address(daddr, family),
+            certain(opener, opener_start),
+            certain(closer, closer_start),
+            certain(by, by_start) if by else None,
+            tuple((name, at) for at, name in enumerate(_TIMES_OF) if seen & 1 << STATES.index(name)),
+        )
+        return made
+
+    def _alike(self, raw: bytes) -> Alike | None:
+        """What a crowd of closes shares; None if these are to be looked at one by one."""
+        alike = self._crowds.get(raw)
+        if alike is not None:
+            return alike
+        kind = self._kinds.get(raw) or self._kind(raw)
+        is_plain = kind.type == _EV_CLOSE and not kind.flags & _PREEXISTING and not kind.failed
+        if not is_plain or kind.owner is UNKNOWN_OWNER or kind.opener is UNKNOWN_OWNER:
+            return None
+        alike = self._crowds[raw] = Alike(
+            owner=kind.owner,
+            netns=kind.netns,
+            family=kind.family,
+            saddr=kind.saddr,
+            daddr=kind.daddr,
+            service=kind.service,
+            role=kind.role,
+            first=kind.first,
+            how=kind.how,
+            via=kind.via,
+            states=frozenset(name for name, _ in kind.states),
+            substate=kind.old if kind.flags & _TIME_WAIT else None,
+            overflow=bool(kind.flags & _OVERFLOW),
+            bound=kind.bound,
+        )
+        return alike
+
+    def _closes(self, alike: Alike, group: list[_Record]) -> Iterator[Closes]:
+        for second, records in self._by_second(group):
+            times, conns, ages, _, ports, _ = zip(*records, strict=True)
+            offset_us = self._offset_us
+            yield Closes(alike, second, [ts // 1000 + offset_us for ts in times], conns, ports, ages)
+
+    def _ends(self, reason: str, netns: int, group: list[_Record], *, lingered: bool) -> Iterator[Ends]:
+        for second, records in self._by_second(group):
+            conns = [record[_CONN] for record in records]
+            waited = [_fin_wait2_us(record) for record in records] if lingered else ()
+            yield Ends(reason, netns, second, conns, waited, self._maker(records))
+
+    def _by_second(self, records: list[_Record]) -> Iterator[tuple[int, list[_Record]]]:
+        """`records` apart by the second they are of; mostly all are of one."""
+        if not records:
+            return
+        first, last = self._second(min(records)), self._second(max(records))
+        if first == last:
+            yield first, records
+            return
+        for second in range(first, last + 1):
+            part = [record for record in records if self._second(record) == second]
+            if part:
+                yield second, part
+
+    def _second(self, record: _Record) -> int:
+        return (record[_TS] // 1000 + self._offset_us) // SECOND
+
+    def _latest(self, groups: list[list[_Record]]) -> Latest:
+        records = sorted(record for group in groups for record in group[-KEPT:])[-KEPT:]
+        return Latest([record[_CONN] for record in records], lambda: self._close_events(records))
+
+    def _close_events(self, records: list[_Record]) -> list[Close]:
+        return [event for event in self._events(records) if isinstance(event, Close)]
+
+    def _maker(self, records: list[_Record]) -> Callable[[int], TimeWaitEnd]:
+        def make(at: int) -> TimeWaitEnd:
+            event = self._events([records[at]])[-1]
+            if not isinstance(event, TimeWaitEnd):
+                raise TypeError(event)
+            return event
+
+        return make
+
+    def _full_socket(self, record: _Record, kind: _Kind) -> tuple[int, Endpoints, Owner, Owner, int | None]:
+        """When, which, owner, opener, and the number it had in the socket dump."""
+        ts_us = record[_TS] // 1000 + self._offset_us
+        ends = kind.ends(record)
+        older = kind.flags & _PREEXISTING
+        told = self._older.get(ends[1:]) if self._older else None
+        if older and told:
+            ends = ends._replace(conn=told)
+        opener, owner = kind.opener, kind.owner
         if opener is UNKNOWN_OWNER:
             # What a state record's span says is not the age.
-            age_us = record.span_us if record.type == _EV_CLOSE else 0
-            opener = self._open_sockets.owner_of(ends, role, 0 if preexisting else ts_us - age_us)
-        owner = opener if closer is UNKNOWN_OWNER or record.flags & _KILLED else closer
-        if record.type == _EV_STATE:
-            dwell_us = record.span_us if record.flags & _DWELL else None
-            context = "process" if record.flags & _PROCESS else "softirq"
-            return [State(ts_us, ends, owner, STATES[record.old], STATES[record.new], dwell_us, context)]
-        followed = bool(record.flags & _TIME_WAIT)
-        told = self._older.pop(ends[1:], None)
+            age_us = record[_SPAN_US] if kind.type == _EV_CLOSE else 0
+            opener = self._open_sockets.owner_of(ends, kind.role, 0 if older else ts_us - age_us)
+            owner = opener if owner is UNKNOWN_OWNER else owner
+        return ts_us, ends, owner, opener, told
+
+    def _state(self, events: list[Event], record: _Record, kind: _Kind) -> None:
+        ts_us, ends, owner, _, _ = self._full_socket(record, kind)
+        dwell_us = record[_SPAN_US] if kind.flags & _DWELL else None
+        context = "process" if kind.flags & _PROCESS else "softirq"
+        events.append(State(ts_us, ends, owner, kind.old, kind.new, dwell_us, context))
+
+    def _close(self, events: list[Event], record: _Record, kind: _Kind) -> None:
+        ts_us, ends, owner, opener, told = self._full_socket(record, kind)
+        times = TIMES_RECORD.unpack(record[_TIMES])
+        preexisting = bool(kind.flags & _PREEXISTING)
+        if told:
+            del self._older[ends[1:]]
+        if kind.failed:
+            events.append(ConnectFailed(ts_us, ends, owner, "EADDRNOTAVAIL", CAUSES[kind.failed]))
+        followed = bool(kind.flags & _TIME_WAIT)
+        role = kind.role
         if preexisting and self._open_sockets.is_listening(ends):
             role = "server"
         elif told and followed and not preexisting:
             # Born while we attached: it was in the socket dump, its birth has been told.
             ends = ends._replace(conn=told)
-        close = Close(
-            ts_us,
-            ends,
-            owner,
-            role,
-            FIRSTS[record.first],
-            HOWS[record.how],
-            VIAS[record.via],
-            None if preexisting else record.span_us,
-            {name: record[at] for bit, name, at in _DWELL_FIELDS if record.seen & bit},  # type: ignore[misc]
-            followed,
-            opener,
-            closer,
-            bool(record.flags & _OVERFLOW),
-            bool(record.bound),
+        events.append(
+            Close(
+                ts_us,
+                ends,
+                owner,
+                role,
+                kind.first,
+                kind.how,
+                kind.via,
+                None if preexisting else record[_SPAN_US],
+                {name: times[at] for name, at in kind.states},
+                followed,
+                opener,
+                kind.closer,
+                bool(kind.flags & _OVERFLOW),
+                kind.bound,
+            )
         )
         if not followed:
-            return [*_connect_failed(close, record.failed), close]
+            return
         if owner.grade is Grade.INFERRED:
-            self._inferred[record.conn] = owner
-        if ends.conn != record.conn:
-            self._renumbered[record.conn] = ends.conn
-        if told and not preexisting:
-            return [close]
-        return [close, TimeWait(ts_us, ends, owner, STATES[record.old], preexisting=False)]
+            self._inferred[record[_CONN]] = owner
+        if ends.conn != record[_CONN]:
+            self._renumbered[record[_CONN]] = ends.conn
+        if not told or preexisting:
+            events.append(TimeWait(ts_us, ends, owner, kind.old, False))
 
-    def _time_wait_end(self, ts_us: int, record: _Record) -> list[Event]:
-        preexisting = bool(record.flags & _PREEXISTING)
-        owner = self._processes.certain(record.closer_pid, record.closer_start)
+    def _time_wait_end(self, events: list[Event], record: _Record, kind: _Kind) -> None:
+        ts_us = record[_TS] // 1000 + self._offset_us
+        times = TIMES_RECORD.unpack(record[_TIMES])
+        preexisting = bool(kind.flags & _PREEXISTING)
+        owner = kind.closer
         if owner is UNKNOWN_OWNER:
-            owner = self._inferred.pop(record.conn, UNKNOWN_OWNER)
-        ends = _endpoints(record)
-        substate = STATES[record.old]
-        before: list[Event] = []
-        told = self._older.pop(ends[1:], None) if preexisting or record.flags & _UNLINKED else None
+            owner = self._inferred.pop(record[_CONN], UNKNOWN_OWNER)
+        ends = kind.ends(record)
+        substate = kind.old
+        told = self._older.pop(ends[1:], None) if kind.flags & (_PREEXISTING | _UNLINKED) else None
         if told:
             ends = ends._replace(conn=told)
         elif preexisting:
             ends = ends._replace(conn=self._new_conn())
-            before = [TimeWait(ts_us, ends, owner, substate, preexisting=True)]
+            events.append(TimeWait(ts_us, ends, owner, substate, preexisting=True))
         elif self._renumbered:
-            ends = ends._replace(conn=self._renumbered.pop(record.conn, record.conn))
-        end = TimeWaitEnd(
-            ts_us,
-            ends,
-            owner,
-            record.span_us if record.flags & _TURNED else None,
-            record.fin_wait2 if substate == "FIN_WAIT2" and not preexisting else None,
-            REASONS[record.reason],
-            self._processes.certain(record.by_pid, record.by_start) if record.by_pid else None,
-            record.rearmed,
-            preexisting,
+            ends = ends._replace(conn=self._renumbered.pop(record[_CONN], record[_CONN]))
+        lifetime_us = record[_SPAN_US] if kind.flags & _TURNED else None
+        if kind.flags & _UNLINKED and not told:
+            born_us = ts_us - times[_FIN_WAIT2] - (lifetime_us or 0)
+            events.append(TimeWait(born_us, ends, owner, substate, preexisting=False))
+        events.append(
+            TimeWaitEnd(
+                ts_us,
+                ends,
+                owner,
+                lifetime_us,
+                times[_FIN_WAIT2] if substate == "FIN_WAIT2" and not preexisting else None,
+                kind.reason,
+                kind.by,
+                times[_REARMED],
+                preexisting,
+            )
         )
-        if record.flags & _UNLINKED and not told:
-            born_us = ts_us - record.fin_wait2 - (end.lifetime_us or 0)
-            before = [TimeWait(born_us, ends, owner, substate, preexisting=False)]
-        return [*before, end]
 
     def _new_conn(self) -> int:
         self._next_conn += 1
         return self._next_conn
 
 
-def _connect_failed(close: Close, failed: int) -> list[Event]:
-    if not failed:
-        return []
-    return [ConnectFailed(close.ts_us, close.ends, close.owner, "EADDRNOTAVAIL", CAUSES[failed])]
-
-
-def _endpoints(record: _Record) -> Endpoints:
-    return Endpoints(
-        record.conn,
-        record.netns,
-        record.family,
-        address(record.saddr, record.family),
-        record.sport,
-        address(record.daddr, record.family),
-        record.dport,
-    )
+def _fin_wait2_us(record: _Record) -> int:
+    return TIMES_RECORD.unpack(record[_TIMES])[_FIN_WAIT2]  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from tracer.kernel import hooks
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.kallsyms import SymbolRange, find_functions
 
-EVENT_STRIDE = 184
+EVENT_STRIDE = 192
 
 _LAYOUT = {
     "ns_common": ("inum",),

@@ -6,9 +6,10 @@ import ctypes as ct
 import time
 from collections.abc import Callable, Iterator
 
+from tracer.crowd import Reading
 from tracer.kernel.decode import HELD_RECORD, Decoder
 from tracer.kernel.libbpf import load_libbpf
-from tracer.model import Close, Event, Held
+from tracer.model import Event, Held
 
 SETTLED_US = 1_000_000
 """A socket half-closed for less is in the ordinary course of closing."""
@@ -41,9 +42,11 @@ class HeldSockets:
         self._next_look = started + max(1.0, elapsed * _LOOK_SHARE)
         return found
 
-    def tell(self, found: dict[int, Held] | None, events: list[Event], now_us: int) -> list[Event]:
+    def tell(self, found: dict[int, Held] | None, reading: Reading, now_us: int) -> list[Event]:
         """What has settled, and what the process has closed since but the peer not acknowledged."""
-        closed = {event.ends.conn for event in events if isinstance(event, Close)}
+        if not found and not self._told:
+            return []
+        closed = reading.closed()
         for conn in closed & self._told.keys():
             del self._told[conn]
         if found is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tracer.model import Balance, Endpoints, Event, TimeWait, TimeWaitEnd
+from tracer.crowd import Reading
+from tracer.model import Balance, Endpoints, TimeWait, TimeWaitEnd
 
 RECENT_US = 100_000
 """An event so old is in what the kernel lists, whichever CPU it came from."""
@@ -27,13 +28,6 @@ def key_of(ends: Endpoints) -> Key:
     return Key(ends.saddr, ends.sport, ends.daddr, ends.dport)
 
 
-class _Change(NamedTuple):
-    ts_us: int
-    netns: int
-    key: Key
-    came: bool
-
-
 @dataclass(slots=True)
 class _Account:
     born: int = 0
@@ -50,27 +44,28 @@ class Ledger:
 
     def __init__(self) -> None:
         self._accounts: dict[int, _Account] = {}
-        self._recent: deque[_Change] = deque()
+        self._recent: deque[tuple[int, Reading]] = deque()
+        """Readings, each with when it was taken in."""
         self._watching = False
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Take in events, in order; those about no TIME_WAIT are passed over."""
-        for event in events:
+    def add(self, reading: Reading, now_us: int) -> None:
+        """Take in what was read before `now_us`; what is about no TIME_WAIT is passed over."""
+        for closes in reading.closes:
+            if closes.alike.substate is not None:
+                self._account(closes.alike.netns).born += len(closes.conns)
+        for event in reading.events:
             if isinstance(event, TimeWait):
                 account = self._account(event.ends.netns)
                 account.preexisting += event.preexisting
                 account.born += not event.preexisting
-                came = True
             elif isinstance(event, TimeWaitEnd):
                 self._account(event.ends.netns).ended += 1
-                came = False
-            else:
-                continue
-            self._recent.append(_Change(event.ts_us, event.ends.netns, key_of(event.ends), came))
-        if self._recent and not self._watching:
-            old_us = self._recent[-1].ts_us - 2 * RECENT_US
-            while self._recent[0].ts_us < old_us:
-                self._recent.popleft()
+        for ends in reading.ends:
+            self._account(ends.netns).ended += len(ends.conns)
+        if reading:
+            self._recent.append((now_us, reading))
+        while self._recent and not self._watching and self._recent[0][0] < now_us - 2 * RECENT_US:
+            self._recent.popleft()
 
     def watch(self, now_us: int) -> int:
         """From now on remember every change, for a balance; returns since when they are remembered."""
@@ -92,7 +87,8 @@ class Ledger:
         list itself says which.
         """
         account = self._account(netns)
-        last = {change.key: change.came for change in self._since(netns, since_us)}
+        changes = sorted(self._since(netns, since_us), key=lambda event: event.ts_us)
+        last = {key_of(event.ends): isinstance(event, TimeWait) for event in changes}
         settled = account.present - sum(last.values())
         if listed is None:
             return self._balance(account, account.present, None, None)
@@ -104,13 +100,16 @@ class Ledger:
         account = self._account(netns)
         if counted is None:
             return self._balance(account, account.present, None, None)
-        came = [change.came for change in self._since(netns, since_us)]
+        came = [isinstance(event, TimeWait) for event in self._since(netns, since_us)]
         most, least = account.present + came.count(False), account.present - came.count(True)
         residue = max(least - counted, 0) + min(most - counted, 0)
         return self._balance(account, account.present, counted, residue)
 
-    def _since(self, netns: int, since_us: int) -> Iterable[_Change]:
-        return (change for change in self._recent if change.netns == netns and change.ts_us >= since_us)
+    def _since(self, netns: int, since_us: int) -> Iterator[TimeWait | TimeWaitEnd]:
+        for _, reading in self._recent:
+            for event in reading.waits():
+                if event.ends.netns == netns and event.ts_us >= since_us:
+                    yield event
 
     def _account(self, netns: int) -> _Account:
         return self._accounts.setdefault(netns, _Account())

@@ -35,6 +35,8 @@ class Processes:
         self._certain: dict[ProcessId, Owner] = {}
         self._inferred: dict[ProcessId, Owner] = {}
         self._prune_above = _PRUNE_ABOVE
+        self.told = 0
+        """How often the kernel named one: an owner asked for before may have another name now."""
 
     def add_records(self, records: bytes) -> None:
         """Take in the records of the process ring, ring headers included."""
@@ -48,6 +50,7 @@ class Processes:
                 cmdline=decode_cmdline(cmdline[:length]),
             )
             self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+            self.told += 1
         if len(self._certain) > self._prune_above:
             self._prune()
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from tracer import __version__
+from tracer.crowd import Reading
 from tracer.errors import NotPermittedError, say
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
@@ -86,6 +87,8 @@ class LiveSource:
         for ring in (self._events, self._process_ring):
             self._poll.register(ring.fd, select.EPOLLIN)
         self._told_lost: dict[str, int] = {}
+        self.in_crowds = False
+        """Whether events of which many are alike are read as crowds."""
         self._namespaces = self._find_namespaces()
         self._settings: dict[int, dict[str, int | str]] = {}
 
@@ -108,10 +111,10 @@ class LiveSource:
         """This moment, on the clock of the events."""
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000 + self._offset_us
 
-    def preexisting(self) -> list[Event]:
+    def preexisting(self) -> list[Reading]:
         """What was there before us, and after it what happened while we looked."""
         now_us = self.now_us()
-        older: list[Event] = [
+        older = [
             Held(
                 now_us,
                 self._decoder.add_older(ends),
@@ -122,22 +125,23 @@ class LiveSource:
             for ends, state in self._half_closed()
         ]
         dumped = self._time_waits()
-        events = self.read()
+        since = self.read()
         # One born after we attached is in the dump as well as in the ring.
-        ours = {event.ends[1:] for event in events if isinstance(event, TimeWait)}
-        waiting: list[Event] = [
+        ours = {event.ends[1:] for event in since.waits() if isinstance(event, TimeWait)}
+        waiting = [
             TimeWait(now_us, self._decoder.add_older(ends), UNKNOWN_OWNER, substate, preexisting=True)
             for ends, substate in dumped
             if ends[1:] not in ours and self._filters.pass_ends(ends)
         ]
-        self._ledger.add(waiting)
-        return older + waiting + events
+        before = Reading([*older, *waiting])
+        self._ledger.add(before, self.now_us())
+        return [before, since]
 
     def wait(self, seconds: float) -> None:
         """Sleep until there is something that should not wait, `seconds` at most."""
         self._poll.poll(seconds)
 
-    def read(self) -> list[Event]:
+    def read(self) -> Reading:
         """All events since the last call."""
         half_closed = self._held.look()
         upto = self._events.written()
@@ -148,9 +152,12 @@ class LiveSource:
             if self._process_ring.position >= told:
                 break
             self._processes.add_records(self._process_ring.read(told))
-        events = self._decoder.decode(self._events.read(upto))
-        self._ledger.add(events)
-        return events + self._held.tell(half_closed, events, self.now_us())
+        records = self._events.read(upto)
+        reading = self._decoder.read(records) if self.in_crowds else Reading(self._decoder.decode(records))
+        now_us = self.now_us()
+        self._ledger.add(reading, now_us)
+        held = self._held.tell(half_closed, reading, now_us)
+        return replace(reading, events=[*reading.events, *held]) if held else reading
 
     def lost(self) -> list[Event]:
         """What could not be told since the last call."""
@@ -181,7 +188,7 @@ class LiveSource:
         """The kernel's account of our programs."""
         return self._programs.stats()
 
-    def account(self) -> list[Event]:
+    def account(self) -> tuple[list[Reading], Counters]:
         """Events on the way, and a running account of them.
 
         In it each namespace's ledger against the kernel's own number of TIME_WAITs. The
@@ -189,10 +196,10 @@ class LiveSource:
         not asked.
         """
         self._look_for_namespaces()
-        events = self.read()
+        readings = [self.read()]
         since_us = self._ledger.watch(self.now_us())
         looks = dict(self._in_each_namespace(_look))
-        events += self.read()
+        readings.append(self.read())
         counted = (
             {} if self._filters.by_endpoint else {inode: look.time_waits for inode, look in looks.items()}
         )
@@ -208,29 +215,26 @@ class LiveSource:
         ]
         live.sort(key=lambda held: -held.ports)
         settings = self._changed({inode: look.settings for inode, look in looks.items()})
-        return [
-            *events,
-            Counters(
-                self.now_us(), self.totals(), _told(balances), tuple(live[:_MOST_DESTINATIONS]), settings
-            ),
-        ]
+        return readings, Counters(
+            self.now_us(), self.totals(), _told(balances), tuple(live[:_MOST_DESTINATIONS]), settings
+        )
 
-    def stop(self) -> tuple[list[Event], dict[str, Balance]]:
+    def stop(self) -> tuple[list[Reading], dict[str, Balance]]:
         """Detach; returns what was still in the rings, and the ledger against the kernel's own list."""
         self._look_for_namespaces()
-        events = self.read()
+        readings = [self.read()]
         since_us = self._ledger.watch(self.now_us())
         listed: dict[int, set[Key]] = {inode: set() for inode in self._namespaces}
         for ends, _ in self._time_waits():
             if self._filters.pass_ends(ends):
                 listed[ends.netns].add(key_of(ends))
         self._programs.detach()
-        events += self.read() + self.lost()
+        readings += [self.read(), Reading(self.lost())]
         balances = {
             inode: self._ledger.against_list(inode, listed.get(inode), since_us)
             for inode in self._ledger.namespaces() | {inode for inode, keys in listed.items() if keys}
         }
-        return events, _told(balances)
+        return readings, _told(balances)
 
     def close(self) -> None:
         """Free everything."""

@@ -200,9 +200,9 @@ class Reading:
         self._due_us += JUDGED_EVERY_US * ((now_us - self._due_us) // JUDGED_EVERY_US + 1)
 
     def _flush(self) -> None:
-        events = self._wanted.filters.passing(self._pending)
-        self._unjudged += len(self._pending)
-        self._pending.clear()
+        pending, self._pending = self._pending, []
+        self._unjudged += len(pending)
+        events = self._wanted.filters.passing(pending)
         if self._at:
             events = [event for event in map(self._as_known, events) if event is not None]
         self._aggregator.add(events)
