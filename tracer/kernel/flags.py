@@ -107,7 +107,7 @@ class LoadOptions:
     """`auto`, or the one source of TIME_WAIT facts to use."""
     with_states: bool = False
     ring_mib: int = 32
-    """Event ring, a power of two; 184 bytes a record."""
+    """Event ring, a power of two; 192 bytes a record."""
     max_socks: int = 131_072
     """Connections followed at a time."""
     max_tws: int = 262_144
