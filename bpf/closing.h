@@ -73,10 +73,19 @@ static __always_inline void add_dwell(struct dwell *d, u8 state, u64 us)
 	}
 }
 
+/* skc_num is 0 once the port was given back; the verifier takes inet_sport to be
+ * outside of a struct sock. */
+static __always_inline u16 source_port(struct sock *sk)
+{
+	u16 number = LOAD(sk, __sk_common.skc_num);
+
+	return number ? number : bpf_ntohs(READ(sk, inet_sport));
+}
+
 static __always_inline void fill_endpoints(struct sock_info *info, struct sock *sk)
 {
-	info->family = read_endpoints(&info->ep, &sk->__sk_common, READ(sk, inet_sport));
-	info->hash = READ(sk, __sk_common.skc_hash);
+	info->family = read_endpoints(&info->ep, &sk->__sk_common, source_port(sk));
+	info->hash = LOAD(sk, __sk_common.skc_hash);
 }
 
 /* connect() sets SYN_SENT before it has picked a port, and a child is set to
@@ -119,7 +128,7 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 	if (old == TCP_CLOSE && new == TCP_SYN_SENT) {
 		info.role = ROLE_CLIENT;
 		/* inet_hash_connect() comes later */
-		info.bound = READ(sk, inet_sport) != 0;
+		info.bound = LOAD(sk, __sk_common.skc_num) != 0;
 	} else if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
 		info.role = ROLE_SERVER;
 	} else if (new == TCP_LISTEN || old == TCP_LISTEN) {
@@ -178,14 +187,14 @@ static __always_inline void send_state(const struct sock_info *info, u8 old, u8 
  * one, and so does connect(AF_UNSPEC). */
 static __always_inline bool descriptor_is_open(struct sock *sk)
 {
-	struct socket *sock = READ(sk, sk_socket);
+	struct socket *sock = LOAD(sk, sk_socket);
 	struct file *file;
 
 	if (!sock)
 		return false;
-	file = READ(sock, file);
+	file = LOAD(sock, file);
 	/* none: a kernel socket */
-	return file && READ(file, references) > NO_REFERENCE;
+	return file && LOAD(file, references) > NO_REFERENCE;
 }
 
 /* By which call the process ended it. */
@@ -207,7 +216,7 @@ static __always_inline bool is_reset_error(int err)
 
 /* tcp_reset() acts on a reset that came, and on data that comes after close()
  * and is answered with one: sk_err is the same, the caller is not. */
-static __always_inline u8 reset_by_whom(struct bpf_raw_tracepoint_args *ctx, u32 lane)
+static __always_inline u8 reset_by_whom(u64 *ctx, u32 lane)
 {
 	struct stack *stack = read_stack(ctx, lane);
 	int i;
@@ -234,8 +243,7 @@ static __always_inline u8 reset_by_whom(struct bpf_raw_tracepoint_args *ctx, u32
 /* FIN_WAIT2 → CLOSE without a mini-socket and without an error: there are too
  * many of those already (HOW_FIN), or we sent a reset: for a negative
  * TCP_LINGER2, for data after close(), or because FIN_WAIT2 took too long. */
-static __always_inline u8 without_time_wait(struct bpf_raw_tracepoint_args *ctx, struct sock *sk,
-					    u32 lane)
+static __always_inline u8 without_time_wait(u64 *ctx, struct sock *sk, u32 lane)
 {
 	struct tcp_sock *tp = (void *)sk;
 	struct stack *stack;
@@ -267,10 +275,10 @@ static __always_inline u8 without_time_wait(struct bpf_raw_tracepoint_args *ctx,
 
 /* How a socket reached CLOSE.  sk_err is set before the transition by
  * tcp_reset(), tcp_write_err() and tcp_abort(), not by tcp_disconnect(). */
-static __always_inline u8 classify(struct bpf_raw_tracepoint_args *ctx, struct sock *sk,
-				   const struct sock_info *info, u8 old, bool process, u32 lane)
+static __always_inline u8 classify(u64 *ctx, struct sock *sk, const struct sock_info *info, u8 old,
+				   bool process, u32 lane)
 {
-	int err = READ(sk, sk_err);
+	int err = LOAD(sk, sk_err);
 	bool closing;
 
 	if (info->waits)
@@ -280,11 +288,11 @@ static __always_inline u8 classify(struct bpf_raw_tracepoint_args *ctx, struct s
 	if (err == ECONNABORTED && process)
 		return HOW_RESET_SENT;
 	if (is_reset_error(err) && (old == TCP_FIN_WAIT1 || old == TCP_FIN_WAIT2) &&
-	    READ(sk, sk_shutdown) & RCV_SHUTDOWN)
+	    LOAD(sk, sk_shutdown) & RCV_SHUTDOWN)
 		return reset_by_whom(ctx, lane);
 	if (is_reset_error(err))
 		return HOW_RESET_RECEIVED;
-	closing = process && READ(sk, sk_socket) && !descriptor_is_open(sk);
+	closing = process && LOAD(sk, sk_socket) && !descriptor_is_open(sk);
 	/* tcp_write_err() passes on what ICMP said, if it did; what close() finds
 	 * in sk_err is older */
 	if (err == ETIMEDOUT || (err && !closing))
@@ -309,14 +317,13 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 {
 	struct tcp_sock *tp = (void *)sk;
 
-	if (!process || READ(sk, sk_err) || READ(tp, packets_out) || !descriptor_is_open(sk))
+	if (!process || LOAD(sk, sk_err) || READ(tp, packets_out) || !descriptor_is_open(sk))
 		return FAILED_NOT;
 	return info->ep.sport ? FAILED_CONFLICT : FAILED_EXHAUSTED;
 }
 
-static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct sock_info *info,
-				   struct sock *sk, u8 old, u64 now, bool process, u32 lane,
-				   const struct process_id *me)
+static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock *sk, u8 old,
+				   u64 now, bool process, u32 lane, const struct process_id *me)
 {
 	struct event *ev;
 	u8 how = HOW_FIN;
@@ -337,7 +344,7 @@ static __always_inline void finish(struct bpf_raw_tracepoint_args *ctx, struct s
 		}
 		if (process && how == HOW_RESET_SENT && !info->closer.pid) {
 			name_closer(info, sk, me, VIA_ABORT);
-			if (READ(sk, sk_err) == ECONNABORTED) {
+			if (LOAD(sk, sk_err) == ECONNABORTED) {
 				info->via = VIA_ABORT;
 				info->flags |= EVF_KILLED;
 			}
@@ -391,10 +398,10 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
  * inet_sock_set_state has several copies of one program, called in turn: the
  * first that is free sees to the transition, the others find it done.  A
  * socket's transitions are under its lock, so the copies cannot race for one. */
-static __always_inline void on_transition(struct bpf_raw_tracepoint_args *ctx, u32 lane)
+static __always_inline void on_transition(u64 *ctx, u32 lane)
 {
-	struct sock *sk = (void *)ctx->args[0];
-	u8 old = ctx->args[1], new = ctx->args[2];
+	struct sock *sk = (void *)ctx[0];
+	u8 old = ctx[1], new = ctx[2];
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
@@ -407,7 +414,7 @@ static __always_inline void on_transition(struct bpf_raw_tracepoint_args *ctx, u
 			socks.delete(&key);
 		return;
 	}
-	if (READ(sk, sk_protocol) != IPPROTO_TCP || old == new)
+	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
 
 	now = bpf_ktime_get_ns();
@@ -473,7 +480,7 @@ static __always_inline void on_transition(struct bpf_raw_tracepoint_args *ctx, u
 	}
 	half_closed = new == TCP_CLOSE_WAIT;
 	if (new == TCP_FIN_WAIT2)
-		half_closed = READ(sk, sk_socket);
+		half_closed = LOAD(sk, sk_socket);
 	if (half_closed)
 		hold(info, key, new, now);
 	info->since = now;

@@ -12,9 +12,9 @@
 
 static __always_inline u32 netns_of(struct sock_common *skc)
 {
-	struct net *net = READ(skc, skc_net);
+	struct net *net = LOAD(skc, skc_net);
 
-	return READ(net, ns.inum);
+	return LOAD(net, ns.inum);
 }
 
 static __always_inline bool netns_passes(u32 netns)
@@ -62,16 +62,15 @@ static __always_inline bool is_mapped_ipv4(const u8 *addr)
 }
 
 /* Full socket and mini-socket share struct sock_common, so one path reads
- * both; the source port is the caller's, since skc_num is 0 once the port was
- * given back.  Returns the family: 4 or 6, and 4 for a mapped peer. */
-static __always_inline u8 read_endpoints(struct endpoints *ep, struct sock_common *skc,
-					 __be16 sport)
+ * both; the source port is the caller's.  Returns the family: 4 or 6, and 4 for
+ * a mapped peer. */
+static __always_inline u8 read_endpoints(struct endpoints *ep, struct sock_common *skc, u16 sport)
 {
-	ep->sport = bpf_ntohs(sport);
-	ep->dport = bpf_ntohs(READ(skc, skc_dport));
-	if (READ(skc, skc_family) == AF_INET) {
-		map_ipv4(ep->saddr, READ(skc, skc_rcv_saddr));
-		map_ipv4(ep->daddr, READ(skc, skc_daddr));
+	ep->sport = sport;
+	ep->dport = bpf_ntohs(LOAD(skc, skc_dport));
+	if (LOAD(skc, skc_family) == AF_INET) {
+		map_ipv4(ep->saddr, LOAD(skc, skc_rcv_saddr));
+		map_ipv4(ep->daddr, LOAD(skc, skc_daddr));
 		return 4;
 	}
 	bpf_probe_read_kernel(ep->saddr, sizeof(ep->saddr), &skc->skc_v6_rcv_saddr);

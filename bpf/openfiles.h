@@ -45,21 +45,21 @@ static __always_inline void report_open_file(struct bpf_iter__task_file *ctx)
 	socket = sock_from_file(file);
 	if (!socket)
 		return;
-	sk = READ(socket, sk);
+	sk = LOAD(socket, sk);
 	if (!sk)
 		return;
-	family = READ(sk, __sk_common.skc_family);
-	if ((family != AF_INET && family != AF_INET6) || READ(sk, sk_protocol) != IPPROTO_TCP)
+	family = LOAD(sk, __sk_common.skc_family);
+	if ((family != AF_INET && family != AF_INET6) || LOAD(sk, sk_protocol) != IPPROTO_TCP)
 		return;
 	found.ep.netns = netns_of(&sk->__sk_common);
 	if (!netns_passes(found.ep.netns))
 		return;
-	found.family = read_endpoints(&found.ep, &sk->__sk_common, READ(sk, inet_sport));
-	found.state = READ(sk, __sk_common.skc_state);
-	task = READ(task, group_leader);
-	found.owner.pid = READ(task, tgid);
-	found.owner.start = READ(task, start_boottime);
-	comm = READ(task, comm);
+	found.family = read_endpoints(&found.ep, &sk->__sk_common, bpf_ntohs(READ(sk, inet_sport)));
+	found.state = LOAD(sk, __sk_common.skc_state);
+	task = LOAD(task, group_leader);
+	found.owner.pid = LOAD(task, tgid);
+	found.owner.start = LOAD(task, start_boottime);
+	comm = LOAD(task, comm);
 	__builtin_memcpy(found.comm, &comm, sizeof(found.comm));
 	seq_write(ctx->meta->seq, &found, sizeof(found));
 }

@@ -25,14 +25,23 @@ BPF_TABLE("lru_hash", u32, struct known_process, reported, 16384);
  * preemption model, and no architecture's preempt_count has to be found. */
 static __always_inline bool in_users_context(struct sock *sk)
 {
-	return READ(sk, sk_lock.owned) != 0;
+	return LOAD(sk, sk_lock.owned) != 0;
 }
+
+#ifdef HAVE_TYPED_TASK
+/* bpf_get_current_task_btf(), which the BCC of Debian 12 does not know by name */
+static struct task_struct *(*current_task)(void) = (void *)158;
+#define LOAD_OF_TASK LOAD
+#else
+#define current_task() ((struct task_struct *)bpf_get_current_task())
+#define LOAD_OF_TASK READ
+#endif
 
 static __always_inline bool is_exiting(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = current_task();
 
-	return READ(task, flags) & PF_EXITING;
+	return LOAD_OF_TASK(task, flags) & PF_EXITING;
 }
 
 static __always_inline bool same_comm(const struct comm *a, const struct comm *b)
@@ -59,15 +68,15 @@ static __always_inline void read_cmdline(struct process_event *pe, struct task_s
 /* Names the current process: the thread group's leader, not the thread. */
 static __always_inline void current_process(struct process_id *id)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct task_struct *leader = READ(task, group_leader);
+	struct task_struct *task = current_task();
+	struct task_struct *leader = LOAD_OF_TASK(task, group_leader);
 	struct known_process now = {};
 	struct known_process *known;
 	struct process_event *pe;
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	now.start = READ(leader, start_boottime);
-	now.comm = READ(leader, comm);
+	now.start = LOAD_OF_TASK(leader, start_boottime);
+	now.comm = LOAD_OF_TASK(leader, comm);
 	id->pid = pid;
 	id->start = now.start;
 

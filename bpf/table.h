@@ -10,10 +10,10 @@ static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
 	return (u64)hash << 32 | (u32)sport << 16 | dport;
 }
 
-static __always_inline u64 birth_of_tw(struct inet_timewait_sock *tw)
+static __always_inline u64 birth_of_copy(struct inet_timewait_sock *tw)
 {
-	return birth_of(READ(tw, __tw_common.skc_hash), bpf_ntohs(READ(tw, tw_sport)),
-			bpf_ntohs(READ(tw, __tw_common.skc_dport)));
+	return birth_of(LOAD(tw, __tw_common.skc_hash), bpf_ntohs(LOAD(tw, tw_sport)),
+			bpf_ntohs(LOAD(tw, __tw_common.skc_dport)));
 }
 
 static __always_inline struct inet_hashinfo *table_of(struct net *net)
@@ -37,7 +37,8 @@ static __always_inline bool find_time_wait(struct inet_timewait_sock **found, st
 	struct inet_ehash_bucket *buckets = READ(table, ehash);
 	u32 slot = birth >> 32 & READ(table, ehash_mask);
 	struct hlist_nulls_node *node = READ(&buckets[slot], chain.first);
-	struct inet_timewait_sock *tw;
+	struct inet_timewait_sock *tw, *seen;
+	struct time_wait_copy copy;
 	int i;
 
 	*found = NULL;
@@ -45,12 +46,13 @@ static __always_inline bool find_time_wait(struct inet_timewait_sock **found, st
 		if ((u64)node & 1)
 			return (u64)node >> 1 == slot;
 		tw = (void *)node - OFFSET_sock_common__skc_nulls_node;
-		if (READ(tw, __tw_common.skc_state) == TCP_TIME_WAIT && birth_of_tw(tw) == birth &&
-		    READ(tw, __tw_common.skc_net) == net) {
+		seen = copy_time_wait(&copy, tw);
+		if (LOAD(seen, __tw_common.skc_state) == TCP_TIME_WAIT &&
+		    birth_of_copy(seen) == birth && LOAD(seen, __tw_common.skc_net) == net) {
 			*found = tw;
 			return true;
 		}
-		node = READ(node, next);
+		node = LOAD(seen, __tw_common.skc_nulls_node.next);
 	}
 	return false;
 }

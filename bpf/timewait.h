@@ -41,15 +41,33 @@ BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
  * tw_ended(), if that transition was never seen. */
 BPF_HASH(births, u64, struct birth, 4096);
 
+/* Of one that is not followed: whether that is due to the filter by namespace. */
+static __always_inline bool in_other_netns(struct inet_timewait_sock *tw)
+{
+#ifdef FILTER_NETNS
+	struct net *net = READ(tw, __tw_common.skc_net);
+
+	return !netns_passes(READ(net, ns.inum));
+#else
+	return false;
+#endif
+}
+
 /* Reads what a mini-socket is about; false if the filters leave it out. */
 static __always_inline bool read_time_wait(struct tw_info *info, struct inet_timewait_sock *tw)
 {
-	info->ep.netns = netns_of(&tw->__tw_common);
+	struct time_wait_copy copy;
+	struct inet_timewait_sock *seen = copy_time_wait(&copy, tw);
+	struct net *net = LOAD(seen, __tw_common.skc_net);
+
+	info->ep.netns = READ(net, ns.inum);
 	if (!netns_passes(info->ep.netns))
 		return false;
-	info->family = read_endpoints(&info->ep, &tw->__tw_common, READ(tw, tw_sport));
-	info->substate = READ(tw, tw_substate);
-	info->expires = READ(tw, tw_timer.expires);
+	info->family =
+		read_endpoints(&info->ep, &seen->__tw_common, bpf_ntohs(LOAD(seen, tw_sport)));
+	info->birth = birth_of_copy(seen);
+	info->substate = LOAD(seen, tw_substate);
+	info->expires = LOAD(seen, tw_timer.expires);
 	return endpoints_pass(&info->ep, info->family);
 }
 
@@ -94,7 +112,7 @@ static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 {
 	struct tw_info info = {};
 	struct birth birth = { .tw = (u64)tw };
-	u64 tw_key = (u64)tw, birth_key = birth_of_tw(tw);
+	u64 tw_key = (u64)tw, birth_key;
 	struct tw_info *last = tws.lookup(&tw_key);
 
 	if (last)
@@ -106,7 +124,7 @@ static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 	if (info.substate == TCP_TIME_WAIT)
 		info.turned = info.born;
 	info.due = due;
-	info.birth = birth_key;
+	birth_key = info.birth;
 	birth.substate = info.substate;
 	births.update(&birth_key, &birth);
 	if (tws.update(&tw_key, &info))

@@ -20,26 +20,26 @@
 #endif
 
 /* inet_sock_set_state, see on_transition(). */
-int transition_1(struct bpf_raw_tracepoint_args *ctx)
+int transition_1(u64 *ctx)
 {
 	on_transition(ctx, LANE_1);
 	return 0;
 }
 
-int transition_2(struct bpf_raw_tracepoint_args *ctx)
+int transition_2(u64 *ctx)
 {
 	on_transition(ctx, LANE_2);
 	return 0;
 }
 
-int transition_3(struct bpf_raw_tracepoint_args *ctx)
+int transition_3(u64 *ctx)
 {
 	on_transition(ctx, LANE_3);
 	return 0;
 }
 
 #if TRANSITION_COPIES > 3
-int transition_4(struct bpf_raw_tracepoint_args *ctx)
+int transition_4(u64 *ctx)
 {
 	on_transition(ctx, LANE_4);
 	return 0;
@@ -47,9 +47,9 @@ int transition_4(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 /* tcp_rcv_space_adjust: inside tcp_recvmsg(), or a kernel reader in softirq */
-int tcp_read(struct bpf_raw_tracepoint_args *ctx)
+int tcp_read(u64 *ctx)
 {
-	struct sock *sk = (void *)ctx->args[0];
+	struct sock *sk = (void *)ctx[0];
 
 	if (in_users_context(sk))
 		on_use(sk);
@@ -58,27 +58,27 @@ int tcp_read(struct bpf_raw_tracepoint_args *ctx)
 
 /* sock_send_length, sock_recv_length: at the end of a system call's send or
  * receive, when the socket is unlocked again but the caller is still here */
-int socket_used(struct bpf_raw_tracepoint_args *ctx)
+int socket_used(u64 *ctx)
 {
-	on_use((void *)ctx->args[0]);
+	on_use((void *)ctx[0]);
 	return 0;
 }
 
 #ifdef HOOKS_TIMER
 
-int timer_started(struct bpf_raw_tracepoint_args *ctx)
+int timer_started(u64 *ctx)
 {
 	started(ctx);
 	return 0;
 }
 
-int timer_cancelled(struct bpf_raw_tracepoint_args *ctx)
+int timer_cancelled(u64 *ctx)
 {
 	cancelled(ctx);
 	return 0;
 }
 
-int timer_expired(struct bpf_raw_tracepoint_args *ctx)
+int timer_expired(u64 *ctx)
 {
 	expired(ctx);
 	return 0;
@@ -138,9 +138,9 @@ RETURN(inet_csk_accept)
 
 #ifdef WITH_SYS_EXIT
 /* sys_exit */
-int system_call(struct bpf_raw_tracepoint_args *ctx)
+int system_call(u64 *ctx)
 {
-	system_call_ends((void *)ctx->args[0], ctx->args[1]);
+	system_call_ends((void *)ctx[0], ctx[1]);
 	return 0;
 }
 #endif

@@ -47,7 +47,7 @@ static __always_inline void system_call_ends(struct pt_regs *regs, long result)
 
 	if (result < 0)
 		return;
-	number = READ(regs, orig_ax);
+	number = LOAD(regs, orig_ax);
 	if (number != NR_ACCEPT && number != NR_ACCEPT4)
 		return;
 	task = (struct task_struct *)bpf_get_current_task();

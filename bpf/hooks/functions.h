@@ -83,14 +83,15 @@ static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 {
 	u64 key = (u64)tw;
 	struct process_id by = {};
+	struct tw_info *info = tws.lookup(&key);
 	u8 reason;
 
-	if (!netns_passes(netns_of(&tw->__tw_common)))
+	if (!info && in_other_netns(tw))
 		return;
 	reason = why_killed(ctx, tw);
 	if (reason == REASON_KILLED || reason == REASON_REUSED)
 		current_process(&by);
-	tw_ended(tw, key, tws.lookup(&key), reason, &by);
+	tw_ended(tw, key, info, reason, &by);
 }
 
 /* tcp_time_wait(): if no mini-socket comes of it, there were too many. */

@@ -24,7 +24,7 @@
  * of mod_timer(), with interrupts off. */
 BPF_PERCPU_ARRAY(rearming, u64, 1);
 
-static __always_inline bool is_birth(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline bool is_birth(u64 *ctx)
 {
 	struct stack *stack = read_stack(ctx, LANE_OTHERS);
 	int i;
@@ -76,14 +76,14 @@ static __always_inline void moved(struct tw_info *info, struct inet_timewait_soc
 
 static __always_inline struct inet_timewait_sock *timewait_of(struct timer_list *timer)
 {
-	if (READ(timer, function) != START_tw_timer_handler)
+	if (LOAD(timer, function) != START_tw_timer_handler)
 		return NULL;
 	return (void *)timer - OFFSET_inet_timewait_sock__tw_timer;
 }
 
-static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void started(u64 *ctx)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx->args[0]);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	u64 key = (u64)tw;
 	struct tw_info *info;
 	u64 *old, due;
@@ -93,7 +93,7 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 		return;
 #ifdef HAVE_BUCKET_EXPIRY
 	/* since v6.8; before, the tracepoint passes (timer, expires, flags) */
-	due = ctx->args[1];
+	due = ctx[1];
 #else
 	due = READ(tw, tw_timer.expires);
 #endif
@@ -114,9 +114,9 @@ static __always_inline void started(struct bpf_raw_tracepoint_args *ctx)
 	tw_born(tw, due);
 }
 
-static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void cancelled(u64 *ctx)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx->args[0]);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	struct process_id by = {};
 	struct tw_info *info;
 	u64 key = (u64)tw;
@@ -124,9 +124,11 @@ static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)
 	u32 zero = 0;
 	int cause;
 
-	if (!tw || !netns_passes(netns_of(&tw->__tw_common)))
+	if (!tw)
 		return;
 	info = tws.lookup(&key);
+	if (!info && in_other_netns(tw))
+		return;
 	if (info && (s64)(bpf_jiffies64() - info->due) >= 0) {
 		/* The wheel is about to fire and timer_expire_entry to tell; only
 		 * an end in these few milliseconds has to wait for the next use
@@ -150,9 +152,9 @@ static __always_inline void cancelled(struct bpf_raw_tracepoint_args *ctx)
 	tw_ended(tw, key, info, cause, &by);
 }
 
-static __always_inline void expired(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void expired(u64 *ctx)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx->args[0]);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	const struct process_id nobody = {};
 	struct tw_info *info;
 	u64 key = (u64)tw;

@@ -16,8 +16,8 @@ from tracer.kernel.hooks import SOURCES, Kind
 pytestmark = pytest.mark.kernel
 
 _LOADABLE = {
-    Kind.RAW_TRACEPOINT: bpf.ProgramType.RAW_TRACEPOINT,
-    Kind.KPROBE: bpf.ProgramType.KPROBE,
+    Kind.RAW_TRACEPOINT: (bpf.ProgramType.TRACING, bpf.AttachType.RAW_TRACEPOINT),
+    Kind.KPROBE: (bpf.ProgramType.KPROBE, bpf.AttachType.NONE),
 }
 """fentry needs its function at loading, and may be refused there."""
 
@@ -27,14 +27,16 @@ def test_compiles_and_passes_the_verifier(name: str) -> None:
     source = SOURCES[name]
     with KernelTypes() as types:
         compiled = compile_programs(compile_flags(LoadOptions(), source, types))
+        targets = {a.target: types.tracepoint(a.target) or 0 for a in source.attachments}
     maps = [bpf.create_map(name, kind) for name, kind in compiled.maps.items()]
     loaded = []
     try:
         for attachment in source.attachments:
             code = renumbered(compiled.programs[attachment.program], dict(enumerate(maps)))
             if attachment.kind in _LOADABLE:
-                kind = _LOADABLE[attachment.kind]
-                loaded.append(bpf.load_program(attachment.program, kind, code, bpf.AttachType.NONE, 0))
+                kind, attach = _LOADABLE[attachment.kind]
+                target = targets[attachment.target]
+                loaded.append(bpf.load_program(attachment.program, kind, code, attach, target))
     finally:
         for descriptor in (*maps, *loaded):
             os.close(descriptor)

@@ -20,7 +20,6 @@ class ProgramType(IntEnum):
     """`enum bpf_prog_type`."""
 
     KPROBE = 2
-    RAW_TRACEPOINT = 17
     TRACING = 26
 
 
@@ -28,6 +27,7 @@ class AttachType(IntEnum):
     """`enum bpf_attach_type`, of tracing programs."""
 
     NONE = 0
+    RAW_TRACEPOINT = 23
     FENTRY = 24
     FEXIT = 25
     ITERATOR = 28
@@ -131,11 +131,9 @@ class RefusedError(OSError):
         """The verifier's last words; empty: it was not the verifier."""
 
 
-def attach_raw_tracepoint(program: int, name: str | None) -> int:
-    """A link's descriptor: to a raw tracepoint or, without a name, to what the program was loaded for."""
-    held = ct.create_string_buffer(name.encode()) if name is not None else None
-    address = ct.addressof(held) if held is not None else 0
-    return _bpf(Command.RAW_TRACEPOINT_OPEN, struct.pack("=QI", address, program))
+def attach_tracing(program: int) -> int:
+    """A link's descriptor: to the tracepoint or function that the program was loaded for."""
+    return _bpf(Command.RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program))
 
 
 def attach_kprobe(program: int, function: str) -> int:

@@ -79,9 +79,13 @@ class KernelTypes:
         found = self._member(struct, member)
         return found is not None and self._type(self._skip_modifiers(found.type_id)).kind == _KIND_POINTER
 
+    def tracepoint(self, name: str) -> int | None:
+        """The BTF id of a raw tracepoint, for its programs; None if there is no such tracepoint."""
+        return self._find(f"btf_trace_{name}", _KIND_TYPEDEF)
+
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments a raw tracepoint passes; None if there is no such tracepoint."""
-        type_id = self._find(f"btf_trace_{name}", _KIND_TYPEDEF)
+        type_id = self.tracepoint(name)
         if type_id is None:
             return None
         pointer = self._type(self._skip_modifiers(type_id))

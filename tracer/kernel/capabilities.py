@@ -115,8 +115,14 @@ def _kallsyms() -> str:
 def _raw_tracepoint(name: str) -> Callable[[], str]:
     def check() -> str:
         require_privilege()
-        with Probe(ProgramType.RAW_TRACEPOINT) as probe:
-            probe.attach_raw_tracepoint(name)
+        with KernelTypes() as types:
+            tracepoint = types.tracepoint(name)
+        if tracepoint is None:
+            raise ProbeRefusedError(errno.ENOENT, "not in BTF")
+        with Probe(
+            ProgramType.TRACING, attach_type=AttachType.RAW_TRACEPOINT, attach_btf_id=tracepoint
+        ) as probe:
+            probe.attach_tracing()
         return "attached"
 
     return check

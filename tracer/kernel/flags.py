@@ -29,6 +29,7 @@ _LAYOUT = {
         "skc_rcv_saddr",
         "skc_hash",
         "skc_dport",
+        "skc_num",
         "skc_family",
         "skc_state",
         "skc_net",
@@ -126,6 +127,9 @@ def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes
         flags.append("-DDEATH_ROW_APART")
     if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
         flags.append("-DHAVE_BUCKET_EXPIRY")
+    # ca74823c6e16 "bpf: Add bpf_get_current_task_btf() helper" (v5.11)
+    if types.function("bpf_get_current_task_btf") is not None:
+        flags.append("-DHAVE_TYPED_TASK")
     symbols = find_functions((*_STACK_SYMBOLS, _HANDLER))
     if source.name == "timer" and _HANDLER not in symbols:
         raise KernelLacksError(

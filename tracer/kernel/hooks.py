@@ -245,7 +245,7 @@ def try_fentry(function: str) -> None:
     if found is None:
         raise ProbeRefusedError(errno.ENOENT, f"no {function} in BTF")
     with Probe(ProgramType.TRACING, attach_type=AttachType.FENTRY, attach_btf_id=found) as probe:
-        probe.attach_raw_tracepoint(None)
+        probe.attach_tracing()
 
 
 def try_kprobe(function: str) -> None:

@@ -63,7 +63,7 @@ class ProgramStats:
 
 
 _LOADED_AS = {
-    Kind.RAW_TRACEPOINT: (bpf.ProgramType.RAW_TRACEPOINT, bpf.AttachType.NONE),
+    Kind.RAW_TRACEPOINT: (bpf.ProgramType.TRACING, bpf.AttachType.RAW_TRACEPOINT),
     Kind.FENTRY: (bpf.ProgramType.TRACING, bpf.AttachType.FENTRY),
     Kind.FEXIT: (bpf.ProgramType.TRACING, bpf.AttachType.FEXIT),
     Kind.KPROBE: (bpf.ProgramType.KPROBE, bpf.AttachType.NONE),
@@ -198,7 +198,7 @@ class LoadedPrograms:
     def load_program(self, attachment: Attachment, types: KernelTypes) -> None:
         """Load one, or load it anew. Raises KernelLacksError."""
         kind, attach = _LOADED_AS[attachment.kind]
-        target = types.function(attachment.target) or 0 if attach else 0
+        target = _btf_id(attachment, types) or 0 if attach else 0
         code = self._code(attachment.program)
         try:
             fd = bpf.load_program(attachment.program, kind, code, attach, target)
@@ -219,8 +219,7 @@ class LoadedPrograms:
             if attachment.kind is Kind.KPROBE:
                 link = bpf.attach_kprobe(program, attachment.target)
             else:
-                tracepoint = attachment.target if attachment.kind is Kind.RAW_TRACEPOINT else None
-                link = bpf.attach_raw_tracepoint(program, tracepoint)
+                link = bpf.attach_tracing(program)
         except OSError as error:
             raise KernelLacksError(
                 f"cannot attach to {attachment.kind.value} {attachment.target}: {error.strerror}",
@@ -256,15 +255,17 @@ def _close_all(descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
+def _btf_id(attachment: Attachment, types: KernelTypes) -> int | None:
+    if attachment.kind is Kind.RAW_TRACEPOINT:
+        return types.tracepoint(attachment.target)
+    return types.function(attachment.target)
+
+
 def _present(attachments: Iterable[Attachment], types: KernelTypes) -> list[Attachment]:
     """Those whose place this kernel has. Raises KernelLacksError without a needed one."""
     present = []
     for attachment in attachments:
-        if attachment.kind is Kind.RAW_TRACEPOINT:
-            there = types.tracepoint_arguments(attachment.target) is not None
-        else:
-            there = types.function(attachment.target) is not None
-        if there:
+        if _btf_id(attachment, types) is not None:
             present.append(attachment)
         elif attachment.needed:
             raise KernelLacksError(

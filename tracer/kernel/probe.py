@@ -47,9 +47,9 @@ class Probe:
         for fd in reversed(self._fds):
             os.close(fd)
 
-    def attach_raw_tracepoint(self, name: str | None) -> None:
-        """Attach to a raw tracepoint; None: to what the program was loaded for (fentry)."""
-        self._keep("attach", lambda: bpf.attach_raw_tracepoint(self._program, name))
+    def attach_tracing(self) -> None:
+        """Attach to the tracepoint or function that it was loaded for."""
+        self._keep("attach", lambda: bpf.attach_tracing(self._program))
 
     def attach_iterator(self) -> None:
         """Attach as an iterator."""
