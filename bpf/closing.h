@@ -144,7 +144,9 @@ static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old,
 	info.since = now;
 	info.old = old;
 	if (socks.update(&key, &info)) {
-		if (lane == LAST_LANE) /* the copies before have tried in vain */
+		/* Until its end there may be room again: it is told as an older one then.
+		 * The copies before have tried in vain. */
+		if (lane == LAST_LANE && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
 			count(COUNT_LOST_SOCKS);
 		return NULL;
 	}
@@ -327,11 +329,12 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 {
 	struct event *ev;
 	u8 how = HOW_FIN;
+	bool followed;
 	int substate;
 
 	substate =
 		link_time_wait(sk, birth_of(info->hash, info->ep.sport, info->ep.dport), info->conn,
-			       info->closer.pid ? &info->closer : &info->opener, old);
+			       info->closer.pid ? &info->closer : &info->opener, old, &followed);
 	if (substate <= 0) {
 		how = classify(ctx, sk, info, old, process, lane);
 		if (how == HOW_FIN && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING)) {
@@ -366,6 +369,7 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 		ev->alike.failed = why_not_connected(sk, info, process);
 	if (substate > 0) {
 		ev->alike.flags |= EVF_TIME_WAIT;
+		ev->alike.unfollowed = !followed;
 		ev->alike.old = substate;
 	}
 	send_event(ev);

@@ -109,7 +109,8 @@ struct alike {
 	u32 netns;
 	u32 seen;    /* EV_CLOSE: as in its dwell */
 	u16 service; /* host order: the local port of a server, else the remote one */
-	u16 pad;
+	u8 unfollowed; /* EV_CLOSE: no room for its TIME_WAIT, whose end will look like an older one's */
+	u8 pad;
 	u8 saddr[16];
 	u8 daddr[16];
 	struct process_id opener;
@@ -180,7 +181,7 @@ enum counter {
 	COUNT_LOST_CLOSE,
 	COUNT_LOST_TW_END,
 	COUNT_LOST_PROCESS,
-	COUNT_LOST_SOCKS,  /* map full: a connection was not followed */
+	COUNT_LOST_SOCKS,  /* map full: a connection's end was not told */
 	COUNT_LOST_TWS,	   /* map full: a TIME_WAIT was not followed */
 	COUNT_LOST_HELD,   /* map full: a half-closed socket was not listed */
 	COUNT_LOST_STEPS,  /* a transition that the tracepoint did not show */

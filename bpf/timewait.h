@@ -134,10 +134,10 @@ static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 #define CANNOT_TELL -1
 
 /* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket
- * that took its place, 0 if none did, or CANNOT_TELL.  A birth that the kernel did not show
+ * that took its place, 0 if none did, or CANNOT_TELL; it is followed if there was room.  A birth that the kernel did not show
  * is made up for here. */
 static __always_inline int link_time_wait(struct sock *sk, u64 birth_key, u64 conn,
-					  const struct process_id *owner, u8 old)
+					  const struct process_id *owner, u8 old, bool *followed)
 {
 	struct inet_timewait_sock *tw;
 	struct birth *shown;
@@ -164,6 +164,7 @@ static __always_inline int link_time_wait(struct sock *sk, u64 birth_key, u64 co
 	}
 	births.delete(&birth_key);
 	info = tws.lookup(&key);
+	*followed = info;
 	if (info) {
 		info->conn = conn;
 		info->owner = *owner;

@@ -56,7 +56,7 @@ def _address(text: str) -> bytes:
 def _alike(kind: int, pid: int, **fields: int) -> bytes:
     given = {"flags": 0, "role": 0, "first": 0, "how": 0, "via": 0, "reason": 0, "seen": 0} | fields
     shared = (kind, 4, 5, 7, given["flags"], given["role"], given["first"], given["how"])
-    rest = (given["via"], given["reason"], 0, 0, 4026531840, given["seen"], 443)
+    rest = (given["via"], given["reason"], 0, 0, 4026531840, given["seen"], 443, 0)
     ends = _address("10.0.0.1"), _address("10.0.0.2")
     return ALIKE_RECORD.pack(*shared, *rest, *ends, pid, pid, pid, pid, 0, 0)
 

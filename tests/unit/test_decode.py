@@ -45,7 +45,7 @@ TIMES = (
 )
 ALIKE = (
     *("type", "family", "old", "new", "flags", "role", "first", "how", "via", "reason", "failed", "bound"),
-    *("netns", "seen", "service", "saddr", "daddr", "opener_start", "opener_pid"),
+    *("netns", "seen", "service", "unfollowed", "saddr", "daddr", "opener_start", "opener_pid"),
     *("closer_start", "closer_pid", "by_start", "by_pid"),
 )
 

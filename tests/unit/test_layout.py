@@ -50,6 +50,7 @@ ALIKE = [
     "netns",
     "seen",
     "service",
+    "unfollowed",
     "saddr",
     "daddr",
     "opener.start",

@@ -34,7 +34,7 @@ EVENT_RECORD = struct.Struct("=QQQ52sH2x104s")
 TIMES_RECORD = struct.Struct("=QQQIIIIIII")
 """The first of them: `struct dwell`, and `rearmed`."""
 
-ALIKE_RECORD = struct.Struct("=BBBBBBBBBBBBIIH2x16s16sQI4xQI4xQI4x")
+ALIKE_RECORD = struct.Struct("=BBBBBBBBBBBBIIHBx16s16sQI4xQI4xQI4x")
 """`struct alike`."""
 
 HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
@@ -91,6 +91,7 @@ _REARMED = len(_TIMES_OF) + 1
 _CROWD = 4
 """As many alike pay for being taken in together."""
 _MAX_KINDS = 16_384
+_MAX_UNFOLLOWED = 262_144
 
 _NUMBER_OF_FIN_WAIT2 = STATES.index("FIN_WAIT2")
 
@@ -113,6 +114,7 @@ class _Kind:
     bound: bool
     netns: int
     service: int
+    unfollowed: bool
     saddr: str
     daddr: str
     opener: Owner
@@ -148,6 +150,8 @@ class Decoder:
         self._older: dict[tuple[object, ...], int] = {}
         self._renumbered: dict[int, int] = {}
         self._inferred: dict[int, Owner] = {}
+        self._unfollowed: dict[tuple[object, ...], TimeWait] = {}
+        """TIME_WAITs the kernel side had no room for: their ends come as those of older ones."""
         self._kinds: dict[bytes, _Kind] = {}
         self._kinds_as_of = 0
         self._crowds: dict[bytes, Alike] = {}
@@ -241,7 +245,9 @@ class Decoder:
     def _kind(self, raw: bytes) -> _Kind:
         fields = ALIKE_RECORD.unpack(raw)
         kind, family, old, new, flags, role, first, how, via, reason, failed, bound, netns, seen = fields[:14]
-        service, saddr, daddr, opener_start, opener, closer_start, closer, by_start, by = fields[14:]
+        service, unfollowed, saddr, daddr, opener_start, opener, closer_start, closer, by_start, by = fields[
+            14:
+        ]
         certain = self._processes.certain
         if len(self._kinds) >= _MAX_KINDS:
             self._kinds.clear()
@@ -261,6 +267,7 @@ class Decoder:
             bool(bound),
             netns,
             service,
+            bool(unfollowed),
             address(saddr, family),
             address(daddr, family),
             certain(opener, opener_start),
@@ -276,7 +283,9 @@ class Decoder:
         if alike is not None:
             return alike
         kind = self._kinds.get(raw) or self._kind(raw)
-        is_plain = kind.type == _EV_CLOSE and not kind.flags & _PREEXISTING and not kind.failed
+        is_plain = kind.type == _EV_CLOSE and not (
+            kind.flags & _PREEXISTING or kind.failed or kind.unfollowed
+        )
         if not is_plain or kind.owner is UNKNOWN_OWNER or kind.opener is UNKNOWN_OWNER:
             return None
         alike = self._crowds[raw] = Alike(
@@ -396,16 +405,41 @@ class Decoder:
                 kind.bound,
             )
         )
-        if not followed:
-            return
-        if owner.grade is Grade.INFERRED:
-            self._inferred[record[_CONN]] = owner
-        if ends.conn != record[_CONN]:
-            self._renumbered[record[_CONN]] = ends.conn
-        if not told or preexisting:
-            events.append(TimeWait(ts_us, ends, owner, kind.old, False))
+        if followed:
+            birth = TimeWait(ts_us, ends, owner, kind.old, preexisting=False)
+            if not told or preexisting:
+                events.append(birth)
+            self._remember(birth, record[_CONN], kind)
+
+    def _remember(self, birth: TimeWait, conn: int, kind: _Kind) -> None:
+        """What the record of its end will not say."""
+        if birth.owner.grade is Grade.INFERRED:
+            self._inferred[conn] = birth.owner
+        if birth.ends.conn != conn:
+            self._renumbered[conn] = birth.ends.conn
+        if kind.unfollowed:
+            if len(self._unfollowed) >= _MAX_UNFOLLOWED:
+                del self._unfollowed[next(iter(self._unfollowed))]
+            self._unfollowed[birth.ends[1:]] = birth
+
+    def _unfollowed_end(self, record: _Record, kind: _Kind) -> TimeWaitEnd | None:
+        """The end of one that there was no room for, if it is that; when FIN_WAIT2 turned is not known."""
+        birth = self._unfollowed.pop(kind.ends(record)[1:], None)
+        if birth is None:
+            return None
+        ts_us = record[_TS] // 1000 + self._offset_us
+        lifetime_us = ts_us - birth.ts_us if birth.substate == "TIME_WAIT" else None
+        reason, by = kind.reason, kind.by
+        return TimeWaitEnd(
+            ts_us, birth.ends, birth.owner, lifetime_us, None, reason, by, 0, preexisting=False
+        )
 
     def _time_wait_end(self, events: list[Event], record: _Record, kind: _Kind) -> None:
+        if self._unfollowed and kind.flags & _PREEXISTING:
+            end = self._unfollowed_end(record, kind)
+            if end is not None:
+                events.append(end)
+                return
         ts_us = record[_TS] // 1000 + self._offset_us
         times = TIMES_RECORD.unpack(record[_TIMES])
         preexisting = bool(kind.flags & _PREEXISTING)
