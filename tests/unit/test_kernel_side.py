@@ -99,6 +99,20 @@ def test_ring_waits_for_a_record_that_is_still_written(fake: FakeRing) -> None:
     ring.close()
 
 
+def test_ring_waits_for_the_record_that_wraps(fake: FakeRing) -> None:
+    ring = Ring(fake.fd, SIZE, RECORD)
+    last = SIZE // STRIDE
+    for number in range(last):
+        fake.write(number)
+    assert numbers(ring.read(ring.written())) == list(range(last))
+    fake.write(last, RECORD | BUSY)
+    fake.write(last + 1)
+    assert ring.read(ring.written()) == b""
+    fake.finish(last)
+    assert numbers(ring.read(ring.written())) == [last, last + 1]
+    ring.close()
+
+
 def test_ring_does_not_read_past_the_position_given(fake: FakeRing) -> None:
     ring = Ring(fake.fd, SIZE, RECORD)
     fake.write(0)
