@@ -7,7 +7,7 @@ litter := .venv dist .go_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
 .NOTPARALLEL:
 T = 600
 
-.PHONY: help run test test-kernels fuzz lint format check picture wheel clean setup-run setup-dev setup-test setup-kernels
+.PHONY: help run test test-kernels bench fuzz lint format check picture wheel clean setup-run setup-dev setup-test setup-bench setup-kernels
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ test: setup-test ## Run the tests, as root for those of the kernel: ARGS="-k led
 
 test-kernels: setup-kernels ## Run the kernel tests on other kernels, in VMs: K=6.12 takes one, ARGS=--write-docs
 	@scripts/as-root $(python) -m vagrant test $(addprefix --kernel=,$(K)) $(ARGS)
+
+bench: setup-bench ## Measure twtrace beside other tools, 20 minutes; writes docs/performance.md: ARGS="--only churn"
+	@scripts/as-root $(python) -m tests.bench $(ARGS)
 
 fuzz: setup-dev ## Spoil traces for T=600 seconds and read them; what fails is kept in tests/fuzz/found
 	@$(python) -m tests.fuzz --seconds $(T)
@@ -53,6 +56,9 @@ setup-dev:
 
 setup-test:
 	@scripts/setup test
+
+setup-bench:
+	@scripts/setup bench
 
 setup-kernels:
 	@scripts/setup kernels
