@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.bench import pipeline
 from tests.bench.contenders import Look
 from tests.bench.figures import around, number, spread, table
 from tests.bench.loads import Load, running
@@ -103,6 +104,12 @@ def _by_program(series: Series) -> str:
     return f"\n{series.title}, by program:\n\n{told}"
 
 
+def _pipeline(bench: Bench) -> str:
+    rates = pipeline.measure(2 if bench.quick else 6)
+    told = [[rate.what, f"{rate.per_second:,}", f"{rate.seconds / rate.number * 1e6:.2f}"] for rate in rates]
+    return table(["one core, in Python alone", "a second", "µs each"], told)
+
+
 SECTIONS = (
     Section(
         "start",
@@ -150,5 +157,13 @@ there is nothing to tell. **of a core**: CPU time of the tracer, and run time of
 the load.""",
         _timers,
     ),
+    Section(
+        "pipeline",
+        "From the ring to rows and lines",
+        """\
+What twtrace does with the kernel's records, without the kernel: those of a client and a server that close
+15,000 connections a second, in readings of 100 ms, of each connection two closes and the end of a TIME_WAIT.
+The best of three rounds, by processor time.""",
+        _pipeline,
+    ),
 )
-"""A measurement of another kind is one more `Section`."""

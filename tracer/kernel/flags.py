@@ -177,7 +177,7 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     yield f"-DEVENT_RING_PAGES={ring_bytes // 4096}"
     # Counted by each CPU for itself; together they wake us before a quarter is full.
     yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
-    yield "-DPROCESS_RING_PAGES=256"
+    yield "-DPROCESS_RING_PAGES=1024"
     yield f"-DMAX_SOCKS={options.max_socks}"
     yield f"-DMAX_TWS={options.max_tws}"
     # Entries on demand where the allocator is safe in any context: 7c8199e24fa0

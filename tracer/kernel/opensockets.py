@@ -47,6 +47,14 @@ class OpenSocket(NamedTuple):
     dport: int
 
 
+class Holder(NamedTuple):
+    """A process that holds sockets; one object for all of them."""
+
+    pid: int
+    start_ns: int
+    comm: str
+
+
 _ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
 
@@ -64,28 +72,36 @@ class OpenSockets:
         self._now_us = now_us
         self._scanned_us = 0
         self._next_scan_us = 0
-        self._holders: dict[Tuple, OpenSocket] = {}
+        self._holders: dict[Tuple, Holder] = {}
         self._listeners: dict[tuple[int, int], list[OpenSocket]] = {}
 
-    def rescan(self) -> list[OpenSocket]:
-        """Look through all open files; returns one holder of each socket found."""
+    def rescan(self, states: frozenset[str] = frozenset()) -> list[OpenSocket]:
+        """Look through all open files; returns one holder of each socket found in one of `states`."""
         self._scanned_us = self._now_us()
-        holders: dict[Tuple, OpenSocket] = {}
+        holders: dict[Tuple, Holder] = {}
         listeners: dict[tuple[int, int], list[OpenSocket]] = {}
+        wanted: dict[Tuple, OpenSocket] = {}
+        # Of very many sockets what they share is kept once.
+        processes: dict[Holder, Holder] = {}
+        namespaces: dict[int, int] = {}
         for found in self._scan():
+            netns = namespaces.setdefault(found.netns, found.netns)
             if found.state == "LISTEN":
-                listeners.setdefault((found.netns, found.sport), []).append(found)
-            else:
-                # Of a parent and its child the child.
-                ends = (found.netns, found.saddr, found.sport, found.daddr, found.dport)
-                held = holders.get(ends)
-                if held is None or found.start_ns > held.start_ns:
-                    holders[ends] = found
+                listeners.setdefault((netns, found.sport), []).append(found)
+                continue
+            # Of a parent and its child the child.
+            ends = (netns, found.saddr, found.sport, found.daddr, found.dport)
+            held = holders.get(ends)
+            if held is None or found.start_ns > held.start_ns:
+                holder = Holder(found.pid, found.start_ns, found.comm)
+                holders[ends] = processes.setdefault(holder, holder)
+                if found.state in states:
+                    wanted[ends] = found
         self._holders, self._listeners = holders, listeners
         now_us = self._now_us()
         elapsed = now_us - self._scanned_us
         self._next_scan_us = now_us + max(_RESCAN_AFTER_US, elapsed * _SCAN_SHARE)
-        return list(holders.values())
+        return list(wanted.values())
 
     def owner_of(self, ends: Endpoints, role: str, opened_us: int) -> Owner:
         """Who holds it, else who listens on its port if it may be a server's; or unknown.
@@ -105,14 +121,14 @@ class OpenSockets:
         """Was its local port a listening one at the last look?"""
         return self._listener(ends) is not None
 
-    def _look_up(self, ends: Endpoints, role: str, opened_us: int) -> OpenSocket | None:
+    def _look_up(self, ends: Endpoints, role: str, opened_us: int) -> Holder | None:
         holder = self._holders.get((ends.netns, ends.saddr, ends.sport, ends.daddr, ends.dport))
         # Those four may have been another's before.
         if holder is not None and self._scanned_us >= opened_us:
             return holder
         listener = None if role == "client" else self._listener(ends)
         if listener is not None and is_same_process(listener.pid, listener.start_ns):
-            return listener
+            return Holder(listener.pid, listener.start_ns, listener.comm)
         return None
 
     def _listener(self, ends: Endpoints) -> OpenSocket | None:

@@ -42,7 +42,8 @@ from tracer.model import (
 
 Found = TypeVar("Found")
 
-_PROCESS_RING_BYTES = 1 << 20
+_PROCESS_RING_BYTES = 4 << 20
+"""For thirteen thousand processes that come while one reading is made."""
 _BUSY_TRIES = 1000
 """Another CPU writes a process record for less than these take."""
 _MOST_DESTINATIONS = 64
@@ -245,9 +246,9 @@ class LiveSource:
         self._processes.close()
         self._programs.close()
 
-    def _scan(self) -> list[OpenSocket]:
+    def _scan(self) -> Iterator[OpenSocket]:
         records = self._programs.open_sockets()
-        return list(from_proc() if records is None else from_iterator(records))
+        return from_proc() if records is None else from_iterator(records)
 
     def _changed(self, settings: dict[int, dict[str, int | str]]) -> dict[str, dict[str, int | str]]:
         """Those that were not told yet."""
@@ -268,8 +269,7 @@ class LiveSource:
                 Endpoints(0, found.netns, found.family, found.saddr, found.sport, found.daddr, found.dport),
                 found.state,
             )
-            for found in self._open_sockets.rescan()
-            if found.state in _HALF_CLOSED
+            for found in self._open_sockets.rescan(_HALF_CLOSED)
         ]
 
     def _time_waits(self) -> list[tuple[Endpoints, str]]:
