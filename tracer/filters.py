@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from tracer.expression import EVERYTHING, Expression
-from tracer.model import Counters, Endpoints, Event, Lost, Owner
+from tracer.model import Counters, Endpoints, Event, Lost, Owner, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,16 @@ class Filters:
         wanted = [
             event
             for event in events
-            if isinstance(event, Lost | Counters)
+            if isinstance(event, Site | Lost | Counters)
             or (self.pass_ends(event.ends) and self.pass_owner(event.owner))
         ]
         if not self.expression:
             return wanted
         passes = self.expression.passes
         return [
-            event for event in wanted if isinstance(event, Lost | Counters) or passes(event.ends, event.owner)
+            event
+            for event in wanted
+            if isinstance(event, Site | Lost | Counters) or passes(event.ends, event.owner)
         ]
 
     def pass_ends(self, ends: Endpoints) -> bool:

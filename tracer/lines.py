@@ -205,6 +205,10 @@ class HeldLine(ConnectionLine, tag="held"):
     ]
     role: Role = "unknown"
     preexisting: Preexisting = UNSET
+    site: Annotated[
+        Number | UnsetType,
+        Meta(description="The number of the `site` line of where it was opened, if that was looked at."),
+    ] = UNSET
 
 
 class CloseLine(ConnectionLine, tag="close"):
@@ -249,6 +253,13 @@ class CloseLine(ConnectionLine, tag="close"):
     bound: Annotated[
         bool | UnsetType,
         Meta(description="true if bind() had taken its port, for all destinations; else left out."),
+    ] = UNSET
+    site: Annotated[
+        Number | UnsetType,
+        Meta(
+            description="The number of the `site` line of where the first FIN or reset was sent, if that was"
+            " looked at; that line may come later."
+        ),
     ] = UNSET
 
 
@@ -295,6 +306,39 @@ class TimeWaitEndLine(ConnectionLine, tag="time_wait_end"):
     ]
     rearmed: Annotated[Number, Meta(description="How often its TIME_WAIT timer was started anew.")]
     preexisting: Preexisting = UNSET
+
+
+class FrameLine(Struct, gc=False):
+    """A call; what is not known is left out."""
+
+    module: Annotated[Text | UnsetType, Meta(description="Path of the file it is in, or [vdso].")] = UNSET
+    build_id: Annotated[Name | UnsetType, Meta(description="Of that file, hexadecimal.")] = UNSET
+    offset: Annotated[Number | UnsetType, Meta(description="In that file, in bytes.")] = UNSET
+    function: Annotated[Text | UnsetType, Meta(description="Its name.")] = UNSET
+    file: Annotated[Text | UnsetType, Meta(description="Its source file.")] = UNSET
+    line: Annotated[Number | UnsetType, Meta(description="The line there.")] = UNSET
+    inlined: Annotated[
+        bool | UnsetType, Meta(description="true if it is part of the next frame's function; else left out.")
+    ] = UNSET
+
+
+class SiteLine(Line, tag="site"):
+    """A place in a program from which connections are closed or opened."""
+
+    ts_us: Timestamp
+    site: Annotated[Number, Meta(description="By which `close` and `held` lines refer to it.")]
+    what: Annotated[
+        Literal["close", "accept", "use", "connect"],
+        Meta(
+            description="What the process did there with a connection; use: the first read or write, where"
+            " accept() is not seen."
+        ),
+    ]
+    owner: OwnerField
+    frames: Annotated[
+        Annotated[tuple[FrameLine, ...], Meta(max_length=256)], Meta(description="Calls, innermost first.")
+    ]
+    whole: Annotated[bool, Meta(description="Whether the stack was followed to its outermost call.")]
 
 
 class LostLine(Line, tag="lost"):
@@ -363,6 +407,7 @@ AnyLine = (
     | ConnectFailedLine
     | TimeWaitLine
     | TimeWaitEndLine
+    | SiteLine
     | LostLine
     | CountersLine
     | EndLine

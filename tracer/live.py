@@ -48,6 +48,8 @@ class Plan:
     """`auto`, or the one source of TIME_WAIT facts to use."""
     duration_s: float | None = None
     with_states: bool = False
+    sites: str = "off"
+    """One of SITES."""
 
 
 class LiveRun:
@@ -161,6 +163,7 @@ class LiveRun:
                 filters=plan.filters,
                 hooks=plan.hooks,
                 with_states=plan.with_states,
+                sites=plan.sites,
                 ring_mib=plan.ring_mib,
             )
         )

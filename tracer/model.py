@@ -117,6 +117,8 @@ class Held(NamedTuple):
     preexisting: bool
     role: str = "unknown"
     """`client`, `server` or `unknown`."""
+    site: int | None = None
+    """Where the process opened it, if that was looked at: `Site.site`."""
 
 
 class Close(NamedTuple):
@@ -144,6 +146,8 @@ class Close(NamedTuple):
     """No TIME_WAIT followed because there were too many (tcp_max_tw_buckets)."""
     bound: bool = False
     """Its port was taken at bind(), and so for all destinations, not at connect()."""
+    site: int | None = None
+    """Where in the process the first FIN or reset was sent, if that was looked at: `Site.site`."""
 
 
 class ConnectFailed(NamedTuple):
@@ -185,6 +189,37 @@ class TimeWaitEnd(NamedTuple):
     rearmed: int
     """How often its TIME_WAIT timer was started anew."""
     preexisting: bool
+
+
+class Frame(NamedTuple):
+    """A call on the way to a site."""
+
+    module: str | None
+    """Path of the mapped file as the process sees it, `[vdso]`, or None: memory of no file."""
+    build_id: str | None
+    """Hexadecimal, by which the file and its debug information are found again."""
+    offset: int | None
+    """In that file, of the call; in bytes."""
+    function: str | None
+    file: str | None
+    line: int | None
+    inlined: bool = False
+    """Part of the function of the next frame, whose offset it has."""
+
+
+class Site(NamedTuple):
+    """A place in a program from which connections are closed or opened, told once it is known."""
+
+    ts_us: int
+    site: int
+    """Events that were there refer to it by this number; from 1 on."""
+    what: str
+    """`close`, `accept`, `use` or `connect`. `use`: the first read or write, where accept() is not seen."""
+    owner: Owner
+    frames: tuple[Frame, ...]
+    """Innermost first."""
+    whole: bool
+    """Whether the stack was followed to its outermost call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +276,7 @@ class Counters:
 
 
 ConnectionEvent = State | Held | Close | ConnectFailed | TimeWait | TimeWaitEnd
-Event = ConnectionEvent | Lost | Counters
+Event = ConnectionEvent | Site | Lost | Counters
 
 CONNECTION_EVENTS: dict[str, type[ConnectionEvent]] = {
     "state": State,

@@ -13,7 +13,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any, cast
 from zlib import crc32
 
-from msgspec import UNSET, DecodeError, Raw, Struct, ValidationError
+from msgspec import UNSET, DecodeError, Raw, Struct, UnsetType, ValidationError
 from msgspec.json import Decoder
 from msgspec.structs import asdict, astuple
 
@@ -32,6 +32,7 @@ from tracer.lines import (
     Line,
     LostLine,
     OwnerLine,
+    SiteLine,
     StartLine,
     StateLine,
     TimeWaitEndLine,
@@ -47,12 +48,14 @@ from tracer.model import (
     End,
     Endpoints,
     Event,
+    Frame,
     Grade,
     Held,
     LivePorts,
     Lost,
     Owner,
     Process,
+    Site,
     Start,
     State,
     TimeWait,
@@ -124,6 +127,7 @@ class Reader:
             ConnectFailedLine: self._connect_failed,
             TimeWaitLine: self._time_wait,
             TimeWaitEndLine: self._time_wait_end,
+            SiteLine: self._site,
             LostLine: _lost,
             CountersLine: self._counters,
         }
@@ -225,6 +229,7 @@ class Reader:
             line.state,
             line.preexisting is True,
             line.role,
+            _number(line.site),
         )
 
     def _close(self, line: CloseLine) -> Close:
@@ -243,6 +248,7 @@ class Reader:
             self._owner(line.closer),
             line.overflow is True,
             line.bound is True,
+            _number(line.site),
         )
 
     def _connect_failed(self, line: ConnectFailedLine) -> ConnectFailed:
@@ -269,6 +275,10 @@ class Reader:
             line.rearmed,
             line.preexisting is True,
         )
+
+    def _site(self, line: SiteLine) -> Site:
+        frames = tuple(Frame(**_FRAME | _known(frame)) for frame in line.frames)
+        return Site(line.ts_us, line.site, line.what, self._owner(line.owner), frames, line.whole)
 
     def _counters(self, line: CountersLine) -> Counters:
         live = tuple(
@@ -322,6 +332,13 @@ class Reader:
                 self._owner_bytes = len(key)
             self._owners[key] = owner
         return owner
+
+
+_FRAME: dict[str, Any] = dict.fromkeys(Frame._fields) | {"inlined": False}
+
+
+def _number(value: int | UnsetType) -> int | None:
+    return None if value is UNSET else value
 
 
 def _start_line(line: bytes) -> StartLine:

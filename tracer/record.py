@@ -19,11 +19,13 @@ from tracer.lines import (
     ConnectFailedLine,
     CountersLine,
     EndLine,
+    FrameLine,
     HeldLine,
     Line,
     LivePortsLine,
     LostLine,
     OwnerLine,
+    SiteLine,
     StartLine,
     StateLine,
     TimeWaitEndLine,
@@ -43,6 +45,7 @@ from tracer.model import (
     Held,
     Lost,
     Owner,
+    Site,
     Start,
     State,
     TimeWait,
@@ -52,6 +55,7 @@ from tracer.model import (
 from tracer.text import json_safe
 
 _TYPES: dict[type, str] = {made: kind for kind, made in CONNECTION_EVENTS.items()} | {
+    Site: "site",
     Lost: "lost",
     Counters: "counters",
 }
@@ -64,6 +68,8 @@ _close_line: _Made = CloseLine
 _connect_failed_line: _Made = ConnectFailedLine
 _time_wait_line: _Made = TimeWaitLine
 _time_wait_end_line: _Made = TimeWaitEndLine
+_site_line: _Made = SiteLine
+_frame_line: Callable[..., FrameLine] = FrameLine
 _start_line: _Made = StartLine
 _live_ports_line: Callable[..., LivePortsLine] = LivePortsLine
 _wait_totals: Callable[..., WaitTotals] = WaitTotals
@@ -92,6 +98,7 @@ class Encoder:
             ConnectFailed: self._connect_failed,
             TimeWait: self._time_wait,
             TimeWaitEnd: self._time_wait_end,
+            Site: self._site,
             Lost: _lost,
             Counters: _counters,
         }
@@ -135,7 +142,9 @@ class Encoder:
     def event(self, event: Event) -> bytes:
         """One line of the middle, counted."""
         self._note(event)
-        return self._line(self._made[type(event)](event))
+        line = self._made[type(event)](event)
+        # Names of functions and files are whatever a program's file says.
+        return self._add(json_safe(_encode(line))) if isinstance(event, Site) else self._line(line)
 
     def so_far(self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]) -> End:
         """What the last line would say now."""
@@ -198,6 +207,7 @@ class Encoder:
             event.state,
             event.role,
             _if_true(event.preexisting),
+            _if_known(event.site),
         )
 
     def _close(self, event: Close) -> Line:
@@ -216,6 +226,7 @@ class Encoder:
             self._owner(event.closer),
             _if_true(event.overflow),
             _if_true(event.bound),
+            _if_known(event.site),
         )
 
     def _connect_failed(self, event: ConnectFailed) -> Line:
@@ -244,6 +255,12 @@ class Encoder:
             event.rearmed,
             _if_true(event.preexisting),
         )
+
+    def _site(self, event: Site) -> Line:
+        frames = tuple(
+            _frame_line(*map(_if_known, frame[:-1]), _if_true(frame.inlined)) for frame in event.frames
+        )
+        return _site_line(event.ts_us, event.site, event.what, self._owner(event.owner), frames, event.whole)
 
     def _owner(self, owner: Owner) -> Raw:
         # By identity: hashing an owner costs more than encoding it. The owner is
@@ -285,3 +302,7 @@ def _ledger(ledger: dict[str, Balance]) -> dict[str, BalanceLine]:
 
 def _if_true(value: bool) -> bool | UnsetType:
     return value or UNSET
+
+
+def _if_known(value: Any) -> Any:
+    return UNSET if value is None else value

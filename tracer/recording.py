@@ -15,6 +15,7 @@ from tracer.model import (
     Event,
     Held,
     Lost,
+    Site,
     Start,
     TimeWait,
     TimeWaitEnd,
@@ -155,7 +156,7 @@ class Recording:
             return
         kept = []
         for event in map(self._own, events):
-            if isinstance(event, Lost | Counters):  # a few
+            if isinstance(event, Site | Lost | Counters):  # a few
                 kept.append(encoder.event(event))
             else:
                 encoder.skip(event)

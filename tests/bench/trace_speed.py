@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from tracer.model import Counters, End, Event, Lost, Start
+from tracer.model import Counters, End, Event, Lost, Site, Start
 from tracer.reader import Reader
 from tracer.record import Encoder
 
@@ -35,7 +35,9 @@ def endless(middle: list[Event], duration_us: int) -> Iterator[Event]:
     while True:
         for event in middle:
             ts_us = event.ts_us + step * duration_us
-            if isinstance(event, Lost | Counters):
+            if isinstance(event, Site):
+                yield event._replace(ts_us=ts_us)
+            elif isinstance(event, Lost | Counters):
                 yield replace(event, ts_us=ts_us)
             else:
                 conn = event.ends.conn + step * 10_000_000

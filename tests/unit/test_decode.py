@@ -26,6 +26,7 @@ from tracer.model import (
     Lost,
     Owner,
     Process,
+    Site,
     TimeWait,
     TimeWaitEnd,
 )
@@ -245,9 +246,9 @@ def test_an_older_connection_keeps_the_number_it_was_given() -> None:
     assert ends.conn > 2**52
     close, birth = bench.decode(record(CLOSE, flags=PREEXISTING | TIME_WAIT, old=6))
     (end,) = bench.decode(record(TW_END, flags=TURNED, old=6, reason=1))
-    assert [event.ends.conn for event in (close, birth, end) if not isinstance(event, Lost | Counters)] == [
-        ends.conn
-    ] * 3
+    assert [
+        event.ends.conn for event in (close, birth, end) if not isinstance(event, Site | Lost | Counters)
+    ] == [ends.conn] * 3
     assert isinstance(close, Close)
     assert close.age_us is None
 

@@ -21,7 +21,7 @@ from tracer.expression import ALIASES, KEYS, parse
 from tracer.filters import Filters
 from tracer.habit import habit
 from tracer.kernel import decode
-from tracer.model import CONNECTION_EVENTS, Counters, End, Lost, Start
+from tracer.model import CONNECTION_EVENTS, Counters, End, Lost, Site, Start
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 PAGE = (Path(__file__).parents[2] / "man/twtrace.8").read_text(encoding="ascii")
@@ -165,6 +165,7 @@ def test_exit_statuses() -> None:
 def test_line_types() -> None:
     assert LINES.keys() - {"Common fields", "Owners"} == {
         *CONNECTION_EVENTS,
+        "site",
         "start",
         "lost",
         "counters",
@@ -177,6 +178,7 @@ def test_line_types() -> None:
     [
         *((kind, {*made._fields} - COMMON_FIELDS) for kind, made in CONNECTION_EVENTS.items()),
         ("start", {*Start.__dataclass_fields__, "schema"} - COMMON_FIELDS),
+        ("site", {*Site._fields} - {"ts_us"}),
         ("lost", {*Lost.__dataclass_fields__} - COMMON_FIELDS),
         ("counters", {*Counters.__dataclass_fields__} - COMMON_FIELDS),
         ("end", {*End.__dataclass_fields__, "crc32"} - COMMON_FIELDS),

@@ -25,12 +25,14 @@ from tracer.model import (
     End,
     Endpoints,
     Event,
+    Frame,
     Grade,
     Held,
     LivePorts,
     Lost,
     Owner,
     Process,
+    Site,
     Start,
     State,
     TimeWait,
@@ -83,6 +85,8 @@ ledgers = st.dictionaries(
     netns.map(str),
     st.builds(Balance, number, number, number, number, maybe, st.none() | st.integers(-(2**53), 2**53)),
 )
+maybe_text = st.none() | text
+frames = st.builds(Frame, maybe_text, maybe_text, maybe, maybe_text, maybe_text, maybe, booleans)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         State, number, endpoints, owners, states, states, maybe, st.sampled_from(["process", "softirq"])
@@ -95,6 +99,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         st.sampled_from(["CLOSE_WAIT", "FIN_WAIT2", "LAST_ACK"]),
         booleans,
         roles,
+        maybe,
     ),
     st.builds(
         Close,
@@ -112,6 +117,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         owners,
         booleans,
         booleans,
+        maybe,
     ),
     st.builds(
         ConnectFailed,
@@ -145,6 +151,15 @@ events: st.SearchStrategy[Event] = st.one_of(
         booleans,
     ),
     st.builds(Lost, number, text, st.integers(1, 2**32)),
+    st.builds(
+        Site,
+        number,
+        number,
+        st.sampled_from(["close", "accept", "use", "connect"]),
+        owners,
+        st.lists(frames, max_size=3).map(tuple),
+        booleans,
+    ),
 )
 
 
@@ -163,6 +178,8 @@ def told_once(given_events: list[Event]) -> list[Event]:
     return [
         replace(event, ts_us=T0 + number)
         if isinstance(event, Lost | Counters)
+        else event._replace(ts_us=T0 + number, site=number)
+        if isinstance(event, Site)
         else event._replace(ts_us=T0 + number, ends=event.ends._replace(conn=number))
         for number, event in enumerate(given_events)
     ]

@@ -96,6 +96,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options of a command that traces, filters too."""
+    from tracer.kernel.flags import SITES  # noqa: PLC0415
     from tracer.kernel.hooks import AUTO, SOURCES  # noqa: PLC0415
 
     add_filters(parser)
@@ -114,6 +115,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         choices=(AUTO, *SOURCES),
         default=AUTO,
         help="source of TIME_WAIT facts; auto: the best that works",
+    )
+    common.add_argument(
+        "--sites",
+        choices=SITES,
+        default=SITES[0],
+        help="where in the program connections are closed and opened: off, some of each place, all",
     )
     common.add_argument(
         "--ring",

@@ -36,6 +36,7 @@ def plan(options: argparse.Namespace, argv: tuple[str, ...], interval_s: float) 
         options.hooks,
         options.duration,
         getattr(options, "states", False),
+        options.sites,
     )
 
 

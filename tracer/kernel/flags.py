@@ -99,6 +99,10 @@ _LONGEST_CHAIN = 64
 """How far one in the kernel's table of connections is followed; few have more than a handful."""
 
 
+SITES = ("off", "some", "all")
+"""Of how many connections the stacks of those who close and open them are taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """What is decided at compile time of the programs."""
@@ -107,6 +111,8 @@ class LoadOptions:
     hooks: str = hooks.AUTO
     """`auto`, or the one source of TIME_WAIT facts to use."""
     with_states: bool = False
+    sites: str = "off"
+    """One of SITES."""
     ring_mib: int = 32
     """Event ring, a power of two; 192 bytes a record."""
     max_socks: int = 131_072
