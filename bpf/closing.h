@@ -11,15 +11,9 @@
 
 #define LAST_LANE (TRANSITION_COPIES - 1)
 
+/* The first eight bytes share a cache line with the key: a copy of the program that
+ * finds its transition seen to needs no other. */
 struct sock_info {
-	u64 conn;
-	u64 tracked; /* ns: when the entry was made */
-	u64 since;   /* ns: when the present state was entered */
-	struct endpoints ep;
-	struct process_id opener;
-	struct process_id closer;
-	struct dwell dwell;
-	u32 hash;
 	u8 state;  /* the last that was seen to */
 	u8 family; /* 0 until the endpoints are complete */
 	u8 old;	   /* the transition that could not be told without them */
@@ -27,11 +21,19 @@ struct sock_info {
 	u8 first;
 	u8 via;
 	u8 flags;
-	u8 waits; /* it is in tcp_time_wait(); with fentry alone */
+	u8 waits;  /* it is in tcp_time_wait(); with fentry alone */
+	u64 since; /* ns: when the present state was entered */
+	struct process_id opener;
+	struct process_id closer;
+	struct dwell dwell;
+	u64 conn;
+	u64 tracked; /* ns: when the entry was made */
+	struct endpoints ep;
+	u32 hash;
 	u8 bound; /* bind() gave the port, connect() did not */
 };
 
-/* sk → what we know of it.  Inserted: track(), at the first transition seen.
+/* sk → what we know of it.  Inserted: on_transition(), at the first seen.
  * Updated: by every later transition and by first use.  Deleted: at → CLOSE,
  * which every socket passes before it is freed, by the last copy of the
  * program, or when its memory is another's; if it connects again it is a new
@@ -95,6 +97,20 @@ static __always_inline bool endpoints_pending(u8 new)
 	return new == TCP_SYN_SENT || new == TCP_SYN_RECV;
 }
 
+/* A FIN or a reset in another user's name is no first use. */
+static __always_inline bool is_ending(u8 new)
+{
+	return new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || new == TCP_CLOSE;
+}
+
+/* Whether it is of interest which process this transition is by. */
+static __always_inline bool names_somebody(const struct sock_info *info, u8 new)
+{
+	if (new == TCP_CLOSE)
+		return !info->closer.pid;
+	return is_ending(new) || !info->opener.pid;
+}
+
 /* What being in a state says of who sent the first FIN. */
 static __always_inline u8 first_fin(u8 known, u8 state)
 {
@@ -112,45 +128,32 @@ static __always_inline u8 first_fin(u8 known, u8 state)
 	}
 }
 
-static __always_inline struct sock_info *track(struct sock *sk, u64 key, u8 old, u8 new, u64 now,
-					       u32 lane)
+/* What a socket's first transition tells of it; false if the filters leave it out. */
+static __always_inline bool meet(struct sock_info *info, struct sock *sk, u8 old, u8 new)
 {
-	struct sock_info info = {};
-
-	info.ep.netns = netns_of(&sk->__sk_common);
-	if (!netns_passes(info.ep.netns))
-		return NULL;
+	info->ep.netns = netns_of(&sk->__sk_common);
+	if (!netns_passes(info->ep.netns))
+		return false;
 	if (!endpoints_pending(new)) {
-		fill_endpoints(&info, sk);
-		if (!endpoints_pass(&info.ep, info.family))
-			return NULL;
+		fill_endpoints(info, sk);
+		if (!endpoints_pass(&info->ep, info->family))
+			return false;
 	}
 	if (old == TCP_CLOSE && new == TCP_SYN_SENT) {
-		info.role = ROLE_CLIENT;
+		info->role = ROLE_CLIENT;
 		/* inet_hash_connect() comes later */
-		info.bound = LOAD(sk, __sk_common.skc_num) != 0;
+		info->bound = LOAD(sk, __sk_common.skc_num) != 0;
 	} else if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
-		info.role = ROLE_SERVER;
+		info->role = ROLE_SERVER;
 	} else if (new == TCP_LISTEN || old == TCP_LISTEN) {
-		info.role = ROLE_LISTENER;
+		info->role = ROLE_LISTENER;
 	}
 	if (old != TCP_CLOSE && old != TCP_LISTEN) {
-		info.flags |= EVF_PREEXISTING;
-		info.first = first_fin(FIRST_NONE, old);
+		info->flags |= EVF_PREEXISTING;
+		info->first = first_fin(FIRST_NONE, old);
 	}
-	info.conn = new_conn(lane);
-	info.state = new;
-	info.tracked = now;
-	info.since = now;
-	info.old = old;
-	if (socks.update(&key, &info)) {
-		/* Until its end there may be room again: it is told as an older one then.
-		 * The copies before have tried in vain. */
-		if (lane == LAST_LANE && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
-			count(COUNT_LOST_SOCKS);
-		return NULL;
-	}
-	return socks.lookup(&key);
+	info->old = old;
+	return true;
 }
 
 static __always_inline void describe(struct event *ev, const struct sock_info *info)
@@ -375,6 +378,11 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 	send_event(ev);
 }
 
+static __always_inline bool is_half_closed(u8 state)
+{
+	return state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT2;
+}
+
 static __always_inline void hold(const struct sock_info *info, u64 key, u8 state, u64 now)
 {
 	struct held_socket entry = {
@@ -390,6 +398,41 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 
 	if (held.update(&key, &entry))
 		count(COUNT_LOST_HELD);
+}
+
+/* Notes the new state, and who first made use of the socket.  NULL if there is no
+ * more to be done: it is not followed, or was first met in a state that says little. */
+static __always_inline struct sock_info *note(struct sock_info *info, struct sock *sk, u64 key,
+					      u8 old, u8 new, u64 now, bool process, u32 lane,
+					      struct process_id *me)
+{
+	struct sock_info met = {};
+
+	if (!info && !meet(&met, sk, old, new))
+		return NULL;
+	if (process && names_somebody(info ? info : &met, new))
+		current_process(me);
+	if (info) {
+		if (info->state != old)
+			count(COUNT_LOST_STEPS);
+		info->state = new;
+		if (!info->opener.pid && !is_ending(new))
+			info->opener = *me;
+		return info;
+	}
+	if (!is_ending(new))
+		met.opener = *me;
+	met.conn = new_conn(lane);
+	met.state = new;
+	met.tracked = now;
+	met.since = now;
+	if (!socks.update(&key, &met))
+		return endpoints_pending(new) ? NULL : socks.lookup(&key);
+	/* Until its end there may be room again: it is told as an older one then.
+	 * The copies before have tried in vain. */
+	if (lane == LAST_LANE && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
+		count(COUNT_LOST_SOCKS);
+	return NULL;
 }
 
 /* One transition of a full socket.
@@ -409,7 +452,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
-	bool process, dwell_known, ends, half_closed;
+	bool process, dwell_known, half_closed;
 	u64 now;
 
 	info = socks.lookup(&key);
@@ -421,8 +464,6 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
 
-	now = bpf_ktime_get_ns();
-	process = in_users_context(sk);
 	if (info && (old == TCP_CLOSE || old == TCP_LISTEN) && new != TCP_CLOSE) {
 		/* another socket at this address: the end of the last one was not shown */
 		if (info->role != ROLE_LISTENER && info->state != TCP_CLOSE)
@@ -431,23 +472,11 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		held.delete(&key);
 		info = NULL;
 	}
+	now = bpf_ktime_get_ns();
+	process = in_users_context(sk);
 	dwell_known = info && info->state == old;
-	if (info) {
-		if (info->state != old)
-			count(COUNT_LOST_STEPS);
-		info->state = new;
-	} else {
-		info = track(sk, key, old, new, now, lane);
-		if (!info)
-			return;
-	}
-	/* a FIN or a reset in another user's name is no first use */
-	ends = new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || new == TCP_CLOSE;
-	if (process && (ends || !info->opener.pid))
-		current_process(&me);
-	if (!ends && !info->opener.pid)
-		info->opener = me;
-	if (endpoints_pending(new))
+	info = note(info, sk, key, old, new, now, process, lane, &me);
+	if (!info || endpoints_pending(new))
 		return;
 
 	if (!info->family) {
@@ -472,7 +501,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 #ifdef WITH_STATES
 	send_state(info, old, new, now, dwell_known, process);
 #endif
-	if (old == TCP_CLOSE_WAIT || old == TCP_FIN_WAIT2)
+	if (is_half_closed(old))
 		held.delete(&key);
 	if (new == TCP_CLOSE) {
 		/* a child that never got to ESTABLISHED was never a connection */
@@ -501,6 +530,8 @@ static __always_inline void on_use(struct sock *sk)
 	if (!info || info->opener.pid)
 		return;
 	current_process(&info->opener);
+	if (!is_half_closed(info->state))
+		return;
 	listed = held.lookup(&key);
 	if (listed)
 		listed->opener = info->opener;

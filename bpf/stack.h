@@ -8,12 +8,19 @@
 #ifndef TWTRACE_STACK_H
 #define TWTRACE_STACK_H
 
+#ifdef HOOKS_KPROBE
+#include <uapi/linux/ptrace.h>
+#endif
+
 #include "events.h"
 
 #define STACK_FRAMES 20
 
 struct stack {
 	u64 ip[STACK_FRAMES];
+	/* which frame told what: in memory, the verifier need not try every pair */
+	volatile u64 frame;
+	volatile u64 cause;
 };
 
 /* Per CPU and enum lane, since a program may interrupt one of another lane.
@@ -49,9 +56,115 @@ static __always_inline struct stack *read_stack(void *ctx, u32 lane)
 	if (!stack)
 		return NULL;
 	__builtin_memset(stack, 0, sizeof(*stack));
-	if (bpf_get_stack(ctx, stack, sizeof(*stack), 0) <= 0)
+	if (bpf_get_stack(ctx, stack->ip, sizeof(stack->ip), 0) <= 0)
 		return NULL;
 	return stack;
+}
+
+/*
+ * To unwind a frame costs 150 ns, and those between us and the one that tells are
+ * nearly always the same.  So it is learnt where on the stack their return addresses
+ * lie.  If each place has its address again, the frames are the same again: the first
+ * is where it always is, its address gives away the function it returns to and so
+ * the size of that one's frame, and so on; no function here has one that varies.  Then
+ * the last place has the address of whoever called them.
+ */
+#define TRAIL_PLACES 8
+#define TRAIL_WORDS 64
+
+/* From where on return addresses are looked for, and how many of the frames that
+ * bpf_get_stack() gives lie before it. */
+#ifdef HOOKS_KPROBE
+#define TRAIL_START(ctx) PT_REGS_SP((struct pt_regs *)(ctx))
+#define FRAMES_BEFORE_TRAIL 1 /* where the probe is */
+#else
+#define TRAIL_START(ctx) ((u64)(ctx))
+#define FRAMES_BEFORE_TRAIL 2 /* the program, and who runs it: `ctx` is in its frame */
+#endif
+
+/* Much is volatile, in memory: else the verifier tries every value. */
+struct trail {
+	u64 ip[TRAIL_PLACES];
+	u64 at[TRAIL_PLACES]; /* bytes from the start */
+	volatile u64 places;  /* 0: not learnt yet */
+	volatile u64 start;
+	volatile u64 found; /* learn_trail()'s own from here on */
+	volatile u64 times;
+	volatile u64 place;
+	u64 words[TRAIL_WORDS];
+};
+
+/* Per CPU, for programs that nothing interrupts.  Updated: learn_trail().  Never
+ * deleted. */
+BPF_PERCPU_ARRAY(trails, struct trail, 1);
+
+/* Whoever called those on the trail; 0: the stack is another. */
+static __always_inline u64 end_of_trail(void *ctx)
+{
+	u32 zero = 0;
+	struct trail *trail = trails.lookup(&zero);
+	u64 start, ip;
+	int i;
+
+	if (!trail)
+		return 0;
+	trail->start = TRAIL_START(ctx);
+	start = trail->start;
+	for (i = 0; i < TRAIL_PLACES; i++) {
+		if (i >= trail->places)
+			return 0;
+		if (bpf_probe_read_kernel(&ip, sizeof(ip), (void *)(start + trail->at[i])))
+			return 0;
+		if (i + 1 == trail->places)
+			return ip;
+		if (ip != trail->ip[i])
+			return 0;
+	}
+	return 0;
+}
+
+/* Up to the frame that told.  An address that lies there twice may be left over
+ * from another call: nothing is learnt. */
+static __always_inline void learn_trail(const struct stack *stack)
+{
+	u32 zero = 0;
+	struct trail *trail = trails.lookup(&zero);
+	u64 ip, found;
+	int i, j;
+
+	if (!trail)
+		return;
+	trail->places = 0;
+	trail->found = 0;
+	trail->place = 0;
+	if (bpf_probe_read_kernel(trail->words, sizeof(trail->words), (void *)trail->start))
+		return;
+	for (i = 0; i < FRAMES_BEFORE_TRAIL + TRAIL_PLACES; i++) {
+		ip = stack->ip[i];
+		trail->times = 0;
+		for (j = 0; j < TRAIL_WORDS; j++) {
+			if (trail->words[j] != ip)
+				continue;
+			if (trail->found && j * sizeof(ip) <= trail->place)
+				return;
+			trail->times++;
+			trail->place = j * sizeof(ip);
+		}
+		if (trail->times != (i >= FRAMES_BEFORE_TRAIL))
+			return;
+		if (i < FRAMES_BEFORE_TRAIL)
+			continue;
+		found = trail->found;
+		if (found >= TRAIL_PLACES)
+			return;
+		trail->ip[found] = ip;
+		trail->at[found] = trail->place;
+		trail->found = found + 1;
+		if (i == stack->frame) {
+			trail->places = found + 1;
+			return;
+		}
+	}
 }
 
 #endif

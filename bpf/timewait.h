@@ -12,11 +12,11 @@
 #include "table.h"
 
 struct tw_info {
+	u64 due;     /* jiffies: when the timer wheel fires; hooks/timer.h alone */
 	u64 conn;    /* 0 until its full socket is known */
 	u64 born;    /* ns */
-	u64 birth;   /* its key in births */
+	u64 birth;   /* what it has in common with its full socket: birth_of() */
 	u64 turned;  /* ns: FIN_WAIT2 became TIME_WAIT; 0: not seen */
-	u64 due;     /* jiffies: when the timer wheel fires; hooks/timer.h alone */
 	u64 expires; /* jiffies: as last seen armed; hooks/timer.h alone */
 	struct process_id owner;
 	struct endpoints ep;
@@ -26,20 +26,20 @@ struct tw_info {
 	u8 maybe_gone; /* cancelled when already due, see hooks/timer.h */
 };
 
-struct birth {
+struct newborn {
 	u64 tw;
-	u64 substate;
+	u64 birth;
 };
 
 /* tw → what we know of it.  Inserted: tw_born().  Updated: link_time_wait(),
  * tw_rearmed().  Deleted: tw_ended().  The kernel frees none before its end. */
 BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
 
-/* Mini-sockets whose full socket has yet to go to CLOSE, by what both have in
- * common, birth_of().
- * Inserted: tw_born().  Deleted: link_time_wait(), moments later; or
- * tw_ended(), if that transition was never seen. */
-BPF_HASH(births, u64, struct birth, 4096);
+/* Per CPU: the last birth.  Its full socket is next to go to CLOSE, in the same
+ * call of tcp_time_wait(), unless that is interrupted by another's or goes on
+ * elsewhere.  Updated: tw_born().  Never cleared: it only says where to look, tws
+ * and the kernel's own table say what is true. */
+BPF_PERCPU_ARRAY(newborns, struct newborn, 1);
 
 /* Of one that is not followed: whether that is due to the filter by namespace. */
 static __always_inline bool in_other_netns(struct inet_timewait_sock *tw)
@@ -108,15 +108,16 @@ static __always_inline void tw_replaced(const struct tw_info *info, u64 key)
 	tws.delete(&key);
 }
 
-static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
+/* `last` is what was known of another at that address. */
+static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 key,
+				    const struct tw_info *last, u64 due)
 {
 	struct tw_info info = {};
-	struct birth birth = { .tw = (u64)tw };
-	u64 tw_key = (u64)tw, birth_key;
-	struct tw_info *last = tws.lookup(&tw_key);
+	struct newborn *newborn;
+	u32 zero = 0;
 
 	if (last)
-		tw_replaced(last, tw_key);
+		tw_replaced(last, key);
 	if (!read_time_wait(&info, tw))
 		return;
 	count(COUNT_TW_BORN);
@@ -124,52 +125,61 @@ static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 due)
 	if (info.substate == TCP_TIME_WAIT)
 		info.turned = info.born;
 	info.due = due;
-	birth_key = info.birth;
-	birth.substate = info.substate;
-	births.update(&birth_key, &birth);
-	if (tws.update(&tw_key, &info))
+	newborn = newborns.lookup(&zero);
+	if (newborn) {
+		newborn->tw = key;
+		newborn->birth = info.birth;
+	}
+	if (tws.update(&key, &info))
 		count(COUNT_LOST_TWS);
 }
 
 #define CANNOT_TELL -1
 
-/* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket
- * that took its place, 0 if none did, or CANNOT_TELL; it is followed if there was room.  A birth that the kernel did not show
- * is made up for here. */
+static __always_inline bool waits_for_its_owner(const struct tw_info *info, u64 birth)
+{
+	return info && info->birth == birth && !info->conn;
+}
+
+/* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket that took
+ * its place, 0 if none did, or CANNOT_TELL; it is followed if there was room for it.  A
+ * birth that the kernel did not show is made up for here. */
 static __always_inline int link_time_wait(struct sock *sk, u64 birth_key, u64 conn,
 					  const struct process_id *owner, u8 old, bool *followed)
 {
 	struct inet_timewait_sock *tw;
-	struct birth *shown;
+	struct newborn *newborn;
 	struct tw_info *info;
-	u64 key;
-	int substate;
+	u32 zero = 0;
+	u64 key = 0;
 
+	*followed = false;
 	if (old != TCP_FIN_WAIT2 && old != TCP_CLOSING)
 		return 0;
-	shown = births.lookup(&birth_key);
-	if (shown) {
-		key = shown->tw;
-		substate = shown->substate;
-	} else {
-		if (!find_time_wait(&tw, READ(sk, __sk_common.skc_net), birth_key))
+	newborn = newborns.lookup(&zero);
+	if (newborn && newborn->birth == birth_key)
+		key = newborn->tw;
+	info = key ? tws.lookup(&key) : NULL;
+	if (!waits_for_its_owner(info, birth_key)) {
+		if (!find_time_wait(&tw, LOAD(sk, __sk_common.skc_net), birth_key))
 			return CANNOT_TELL;
 		if (!tw)
 			return 0;
+		if (key == (u64)tw) /* there was no room for it */
+			return READ(tw, tw_substate);
 		key = (u64)tw;
-		substate = READ(tw, tw_substate);
 		info = tws.lookup(&key);
-		if (!info || info->conn || info->birth != birth_key) /* else births was full */
-			tw_born(tw, READ(tw, tw_timer.expires));
+		if (!waits_for_its_owner(info, birth_key)) {
+			tw_born(tw, key, info, READ(tw, tw_timer.expires));
+			info = tws.lookup(&key);
+			if (!info)
+				return READ(tw, tw_substate);
+		}
 	}
-	births.delete(&birth_key);
-	info = tws.lookup(&key);
-	*followed = info;
-	if (info) {
-		info->conn = conn;
-		info->owner = *owner;
-	}
-	return substate;
+	*followed = true;
+	info->conn = conn;
+	info->owner = *owner;
+	return info->substate;
 }
 
 static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewait_sock *tw)
@@ -188,7 +198,6 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 {
 	u64 now = bpf_ktime_get_ns();
 	struct tw_info info = {};
-	u64 birth;
 
 	if (!known) {
 		if (!read_time_wait(&info, tw))
@@ -199,10 +208,6 @@ static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
 	}
 	send_tw_end(known, now, 0, reason, by);
 	count(COUNT_TW_ENDED);
-	if (!known->conn) {
-		birth = known->birth;
-		births.delete(&birth);
-	}
 	tws.delete(&key);
 }
 

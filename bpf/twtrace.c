@@ -32,13 +32,13 @@ int transition_2(u64 *ctx)
 	return 0;
 }
 
+#if TRANSITION_COPIES > 2
 int transition_3(u64 *ctx)
 {
 	on_transition(ctx, LANE_3);
 	return 0;
 }
 
-#if TRANSITION_COPIES > 3
 int transition_4(u64 *ctx)
 {
 	on_transition(ctx, LANE_4);
@@ -94,7 +94,7 @@ ENTRY(__inet_twsk_schedule)
 	if ((u8)ARGUMENT(2))
 		rearmed(tw);
 	else
-		tw_born(tw, 0);
+		born(tw);
 	return 0;
 }
 
@@ -102,7 +102,7 @@ ENTRY(__inet_twsk_schedule)
  * here: the loader attaches this where it must. */
 ENTRY(inet_twsk_hashdance_schedule)
 {
-	tw_born((void *)ARGUMENT(0), 0);
+	born((void *)ARGUMENT(0));
 	return 0;
 }
 

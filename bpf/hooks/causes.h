@@ -41,17 +41,25 @@ static __always_inline int cause_of_frame(u64 ip, struct inet_timewait_sock *tw)
  * whatever it interrupted) cannot be taken for the cause. */
 static __always_inline int cause_of_end(void *ctx, struct inet_timewait_sock *tw)
 {
-	struct stack *stack = read_stack(ctx, LANE_OTHERS);
-	int i, cause;
+	int i, cause = cause_of_frame(end_of_trail(ctx), tw);
+	struct stack *stack;
 
+	if (cause)
+		return cause;
+	stack = read_stack(ctx, LANE_OTHERS);
 	if (!stack)
 		return REASON_UNKNOWN;
 	for (i = 0; i < STACK_FRAMES; i++) {
 		cause = cause_of_frame(stack->ip[i], tw);
+		stack->frame = i;
+		stack->cause = cause;
 		if (cause)
-			return cause;
+			break;
 	}
-	return REASON_UNKNOWN;
+	cause = stack->cause;
+	if (cause && cause != CAUSE_REARMED && cause != CAUSE_EXPIRING)
+		learn_trail(stack);
+	return cause;
 }
 
 #endif

@@ -15,10 +15,6 @@
 #ifndef TWTRACE_HOOKS_FUNCTIONS_H
 #define TWTRACE_HOOKS_FUNCTIONS_H
 
-#ifdef HOOKS_KPROBE
-#include <uapi/linux/ptrace.h>
-#endif
-
 #include "closing.h"
 #include "hooks/causes.h"
 #include "owner.h"
@@ -41,6 +37,13 @@
  * inet_twsk_kill() bottom halves stay off.  Updated: timer_fires().  Cleared:
  * killed(), since the next mini-socket may have that address. */
 BPF_PERCPU_ARRAY(fired, u64, 1);
+
+static __always_inline void born(struct inet_timewait_sock *tw)
+{
+	u64 key = (u64)tw;
+
+	tw_born(tw, key, tws.lookup(&key), 0);
+}
 
 static __always_inline void rearmed(struct inet_timewait_sock *tw)
 {

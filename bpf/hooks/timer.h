@@ -111,7 +111,7 @@ static __always_inline void started(u64 *ctx)
 		moved(info, tw, due);
 		return;
 	}
-	tw_born(tw, due);
+	tw_born(tw, key, info, due);
 }
 
 static __always_inline void cancelled(u64 *ctx)

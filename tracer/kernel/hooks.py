@@ -66,10 +66,11 @@ def _raw(target: str, program: str, *, needed: bool = True, told_otherwise: bool
 def copies() -> int:
     """Of the program on transitions: see on_transition() in bpf/closing.h.
 
-    Four where a tracepoint's programs may be preempted: a46023d5616e "tracing: Guard
-    __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast" (v7.0).
+    One for a task and one for the packet that interrupts it; four where a tracepoint's programs
+    may be preempted: a46023d5616e "tracing: Guard __DECLARE_TRACE() use of __DO_TRACE_CALL()
+    with SRCU-fast" (v7.0).
     """
-    return 4 if kernel_release() >= (7, 0) else 3
+    return 4 if kernel_release() >= (7, 0) else 2
 
 
 def transitions() -> tuple[Attachment, ...]:
