@@ -6,6 +6,7 @@
 
 #include "filter.h"
 #include "owner.h"
+#include "sites.h"
 #include "stack.h"
 #include "timewait.h"
 
@@ -207,10 +208,12 @@ static __always_inline void name_closer(struct sock_info *info, struct sock *sk,
 					const struct process_id *me, u8 if_open)
 {
 	info->closer = *me;
-	if (is_exiting())
+	if (is_exiting()) {
 		info->via = VIA_EXIT;
-	else
-		info->via = descriptor_is_open(sk) ? if_open : VIA_CLOSE;
+		return;
+	}
+	info->via = descriptor_is_open(sk) ? if_open : VIA_CLOSE;
+	take_site(info->conn, me, SITE_CLOSE);
 }
 
 static __always_inline bool is_reset_error(int err)
@@ -400,6 +403,13 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 		count(COUNT_LOST_HELD);
 }
 
+/* Where tracepoints are not preempted, what a task does interrupts none of them, and
+ * softirq leaves a socket alone that is owned. */
+static __always_inline bool first_copy_was_free(struct sock *sk)
+{
+	return TRANSITION_COPIES == 2 && in_users_context(sk);
+}
+
 /* Notes the new state, and who first made use of the socket.  NULL if there is no
  * more to be done: it is not followed, or was first met in a state that says little. */
 static __always_inline struct sock_info *note(struct sock_info *info, struct sock *sk, u64 key,
@@ -426,11 +436,15 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	met.state = new;
 	met.tracked = now;
 	met.since = now;
-	if (!socks.update(&key, &met))
+	if (!socks.update(&key, &met)) {
+		if (process && new == TCP_SYN_SENT)
+			take_site(met.conn, me, SITE_CONNECT);
 		return endpoints_pending(new) ? NULL : socks.lookup(&key);
-	/* Until its end there may be room again: it is told as an older one then.
-	 * The copies before have tried in vain. */
-	if (lane == LAST_LANE && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
+	}
+	/* Until its end there may be room again: it is told as an older one then.  The
+	 * copies before have tried in vain, or the others will not. */
+	if ((lane == LAST_LANE || first_copy_was_free(sk)) && new == TCP_CLOSE &&
+	    old != TCP_LISTEN && old != TCP_SYN_RECV)
 		count(COUNT_LOST_SOCKS);
 	return NULL;
 }
@@ -455,6 +469,11 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	bool process, dwell_known, half_closed;
 	u64 now;
 
+	if (lane != LANE_1 && first_copy_was_free(sk)) {
+		if (new == TCP_CLOSE)
+			socks.delete(&key);
+		return;
+	}
 	info = socks.lookup(&key);
 	if (info && info->state == new) {
 		if (new == TCP_CLOSE && lane == LAST_LANE)
@@ -521,7 +540,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 
 /* A read or write names the user of an accepted socket; connect() has already
  * named the others. */
-static __always_inline void on_use(struct sock *sk)
+static __always_inline void on_use(struct sock *sk, u32 what)
 {
 	u64 key = (u64)sk;
 	struct sock_info *info = socks.lookup(&key);
@@ -530,6 +549,7 @@ static __always_inline void on_use(struct sock *sk)
 	if (!info || info->opener.pid)
 		return;
 	current_process(&info->opener);
+	take_site(info->conn, &info->opener, what);
 	if (!is_half_closed(info->state))
 		return;
 	listed = held.lookup(&key);

@@ -142,6 +142,22 @@ struct process_event {
 	char cmdline[CMDLINE_LEN]; /* argv, NUL-separated, cut at CMDLINE_LEN - 1 */
 };
 
+/* What a process does at a site. */
+enum site_what { SITE_CLOSE, SITE_ACCEPT, SITE_USE, SITE_CONNECT };
+
+#define STACK_BYTES 8192
+
+/* See sites.h; before the event that tells of it. */
+struct site_event {
+	u64 ts; /* ns, CLOCK_MONOTONIC */
+	u64 conn;
+	struct process_id process;
+	u32 what;
+	u32 length;	    /* of stack, bytes */
+	u8 registers[272];  /* as the kernel's struct pt_regs lies; x86-64: the first 168 bytes */
+	u8 stack[STACK_BYTES]; /* from the user's stack pointer upwards */
+};
+
 /* A half-closed full socket that a process still holds: CLOSE_WAIT, or
  * FIN_WAIT2 behind an open descriptor.  A map's value, read in batches. */
 struct held_socket {
@@ -187,6 +203,7 @@ enum counter {
 	COUNT_LOST_STEPS,  /* a transition that the tracepoint did not show */
 	COUNT_LOST_ENDS,   /* of those → CLOSE */
 	COUNT_LOST_BIRTHS, /* a TIME_WAIT due, neither shown nor found nor known not to be */
+	COUNT_LOST_SITES,  /* ring full */
 	COUNT_CONNS,	   /* number the connections, by enum lane */
 	COUNTERS = COUNT_CONNS + LANES,
 };

@@ -73,7 +73,7 @@ static __always_inline void current_process(struct process_id *id)
 	struct known_process now = {};
 	struct known_process *known;
 	struct process_event *pe;
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u32 pid = LOAD_OF_TASK(task, tgid);
 
 	now.start = LOAD_OF_TASK(leader, start_boottime);
 	now.comm = LOAD_OF_TASK(leader, comm);

@@ -7,6 +7,7 @@
 #include "filter.h"
 #include "owner.h"
 #include "timewait.h"
+#include "sites.h"
 #include "closing.h"
 #include "openfiles.h"
 #include "hooks/causes.h"
@@ -52,7 +53,7 @@ int tcp_read(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (in_users_context(sk))
-		on_use(sk);
+		on_use(sk, SITE_USE);
 	return 0;
 }
 
@@ -60,7 +61,7 @@ int tcp_read(u64 *ctx)
  * receive, when the socket is unlocked again but the caller is still here */
 int socket_used(u64 *ctx)
 {
-	on_use((void *)ctx[0]);
+	on_use((void *)ctx[0], SITE_USE);
 	return 0;
 }
 
@@ -68,19 +69,28 @@ int socket_used(u64 *ctx)
 
 int timer_started(u64 *ctx)
 {
-	started(ctx);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
+
+	if (tw)
+		started(ctx, tw);
 	return 0;
 }
 
 int timer_cancelled(u64 *ctx)
 {
-	cancelled(ctx);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
+
+	if (tw)
+		cancelled(ctx, tw);
 	return 0;
 }
 
 int timer_expired(u64 *ctx)
 {
-	expired(ctx);
+	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
+
+	if (tw)
+		expired(tw);
 	return 0;
 }
 
@@ -131,7 +141,7 @@ RETURN(inet_csk_accept)
 	struct sock *sk = (void *)RETURNED(inet_csk_accept);
 
 	if (sk)
-		on_use(sk);
+		on_use(sk, SITE_ACCEPT);
 	return 0;
 }
 #endif

@@ -74,6 +74,7 @@ static __always_inline void moved(struct tw_info *info, struct inet_timewait_soc
 	info->maybe_gone = 0;
 }
 
+/* All timers come by: nothing is done before this is asked. */
 static __always_inline struct inet_timewait_sock *timewait_of(struct timer_list *timer)
 {
 	if (LOAD(timer, function) != START_tw_timer_handler)
@@ -81,16 +82,13 @@ static __always_inline struct inet_timewait_sock *timewait_of(struct timer_list 
 	return (void *)timer - OFFSET_inet_timewait_sock__tw_timer;
 }
 
-static __always_inline void started(u64 *ctx)
+static __always_inline void started(u64 *ctx, struct inet_timewait_sock *tw)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	u64 key = (u64)tw;
 	struct tw_info *info;
 	u64 *old, due;
 	u32 zero = 0;
 
-	if (!tw)
-		return;
 #ifdef HAVE_BUCKET_EXPIRY
 	/* since v6.8; before, the tracepoint passes (timer, expires, flags) */
 	due = ctx[1];
@@ -114,9 +112,8 @@ static __always_inline void started(u64 *ctx)
 	tw_born(tw, key, info, due);
 }
 
-static __always_inline void cancelled(u64 *ctx)
+static __always_inline void cancelled(u64 *ctx, struct inet_timewait_sock *tw)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	struct process_id by = {};
 	struct tw_info *info;
 	u64 key = (u64)tw;
@@ -124,8 +121,6 @@ static __always_inline void cancelled(u64 *ctx)
 	u32 zero = 0;
 	int cause;
 
-	if (!tw)
-		return;
 	info = tws.lookup(&key);
 	if (!info && in_other_netns(tw))
 		return;
@@ -152,15 +147,12 @@ static __always_inline void cancelled(u64 *ctx)
 	tw_ended(tw, key, info, cause, &by);
 }
 
-static __always_inline void expired(u64 *ctx)
+static __always_inline void expired(struct inet_timewait_sock *tw)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
 	const struct process_id nobody = {};
 	struct tw_info *info;
 	u64 key = (u64)tw;
 
-	if (!tw)
-		return;
 	info = tws.lookup(&key);
 	if (info)
 		catch_up(info, tw, false);

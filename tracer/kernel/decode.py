@@ -155,6 +155,9 @@ class Decoder:
         self._kinds: dict[bytes, _Kind] = {}
         self._kinds_as_of = 0
         self._crowds: dict[bytes, Alike] = {}
+        self.closing: dict[int, int] = {}
+        self.opening: dict[int, int] = {}
+        """By connection, the sites where it was closed and opened, if they were looked at."""
 
     def add_older(self, ends: Endpoints) -> Endpoints:
         """Number a socket from before the trace; what comes of it will carry that number."""
@@ -191,6 +194,9 @@ class Decoder:
                     )
                     ended[key] += group
                 continue
+            if self.closing and raw[0] == _EV_CLOSE:
+                singles += [record for record in group if record[_CONN] in self.closing]
+                group = [record for record in group if record[_CONN] not in self.closing]  # noqa: PLW2901
             alike = self._alike(raw) if len(group) >= _CROWD else None
             if alike is None:
                 singles += group
@@ -220,7 +226,9 @@ class Decoder:
         if owner is UNKNOWN_OWNER:
             opened_us = 0 if flags & _PREEXISTING else since // 1000 + self._offset_us
             owner = self._open_sockets.owner_of(ends, ROLES[role], opened_us)
-        return Held(since // 1000 + self._offset_us, ends, owner, STATES[state], False, ROLES[role])
+        since_us = since // 1000 + self._offset_us
+        site = self.opening.get(conn)
+        return Held(since_us, ends, owner, STATES[state], preexisting=False, role=ROLES[role], site=site)
 
     def _events(self, records: Iterable[_Record]) -> list[Event]:
         events: list[Event] = []
@@ -378,6 +386,7 @@ class Decoder:
         preexisting = bool(kind.flags & _PREEXISTING)
         if told:
             del self._older[ends[1:]]
+        self.opening.pop(record[_CONN], None)
         if kind.failed:
             events.append(ConnectFailed(ts_us, ends, owner, "EADDRNOTAVAIL", CAUSES[kind.failed]))
         followed = bool(kind.flags & _TIME_WAIT)
@@ -403,6 +412,7 @@ class Decoder:
                 kind.closer,
                 bool(kind.flags & _OVERFLOW),
                 kind.bound,
+                self.closing.pop(record[_CONN], None),
             )
         )
         if followed:

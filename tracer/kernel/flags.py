@@ -101,6 +101,9 @@ _LONGEST_CHAIN = 64
 
 SITES = ("off", "some", "all")
 """Of how many connections the stacks of those who close and open them are taken."""
+SITE_RING_BYTES = {"some": 4 << 20, "all": 32 << 20}
+_SITES_OF_A_PLACE, _SITES_OF_A_PROCESS = 10, 100
+"""Stacks taken in a second, at most, with `some`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,13 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
     if options.with_states:
         yield "-DWITH_STATES"
+    if options.sites != SITES[0]:
+        yield "-DWITH_SITES"
+        yield f"-DSITE_RING_PAGES={SITE_RING_BYTES[options.sites] // 4096}"
+        yield f"-DSITES_OF_A_PLACE={_SITES_OF_A_PLACE}"
+        yield f"-DSITES_OF_A_PROCESS={_SITES_OF_A_PROCESS}"
+    if options.sites == "all":
+        yield "-DSITES_ALL"
     filters = options.filters
     if filters.netns is not None:
         yield f"-DFILTER_NETNS={filters.netns}U"

@@ -48,6 +48,7 @@ class Counter(IntEnum):
     LOST_STEPS = 12
     LOST_ENDS = 13
     LOST_BIRTHS = 14
+    LOST_SITES = 15
 
 
 @dataclass(frozen=True, slots=True)

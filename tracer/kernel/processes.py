@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from tracer.kernel.cgroups import CgroupPaths, container_of, unit_of
 from tracer.kernel.procfs import (
@@ -35,6 +36,8 @@ class Processes:
         self._certain: dict[ProcessId, Owner] = {}
         self._inferred: dict[ProcessId, Owner] = {}
         self._prune_above = _PRUNE_ABOVE
+        self.on_new: Callable[[ProcessId], None] = lambda _process: None
+        """Is called with each that is new, or has a new name."""
         self.told = 0
         """How often the kernel named one: an owner asked for before may have another name now."""
 
@@ -50,6 +53,7 @@ class Processes:
                 cmdline=decode_cmdline(cmdline[:length]),
             )
             self._certain[pid, start] = Owner(Grade.CERTAIN, process)
+            self.on_new((pid, start))
             self.told += 1
         if len(self._certain) > self._prune_above:
             self._prune()

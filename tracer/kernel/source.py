@@ -16,7 +16,7 @@ from tracer.crowd import Reading
 from tracer.errors import NotPermittedError, say
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
-from tracer.kernel.flags import LoadOptions
+from tracer.kernel.flags import SITE_RING_BYTES, LoadOptions
 from tracer.kernel.held import HeldSockets, read_map
 from tracer.kernel.hooks import transitions
 from tracer.kernel.ledger import Key, Ledger, key_of
@@ -25,6 +25,7 @@ from tracer.kernel.loader import Counter, ProgramStats, load
 from tracer.kernel.opensockets import OpenSocket, OpenSockets, from_iterator, from_proc
 from tracer.kernel.processes import PROCESS_RECORD, Processes
 from tracer.kernel.ring import Ring
+from tracer.kernel.sites import SITE_RECORD, Resolver, Sites
 from tracer.kernel.sockstat import count_time_waits
 from tracer.kernel.sysctl import read_settings
 from tracer.model import (
@@ -61,14 +62,17 @@ _LOST = {
     Counter.LOST_STEPS: "transitions of connections, not shown by the kernel",
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
     Counter.LOST_BIRTHS: "births of time_waits, not shown by the kernel",
+    Counter.LOST_SITES: "stacks of call sites, ring full",
 }
+_UNSEEN = "stacks of call sites, no time to look at them"
 _MISSED = "kernel events of any namespace, program interrupted by itself"
 
 
 class LiveSource:
     """Attached programs and their rings, from construction to close()."""
 
-    def __init__(self, options: LoadOptions) -> None:
+    def __init__(self, options: LoadOptions, resolver: Resolver | None = None) -> None:
+        """Load and attach. With a resolver the sites of closes and openings are looked at, as in `options`."""
         self._filters = options.filters
         self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._offset_us = _realtime_us() - self._attached_ns // 1000
@@ -83,6 +87,13 @@ class LiveSource:
         self._processes = Processes()
         self._open_sockets = OpenSockets(self._scan, self._processes, self.now_us)
         self._decoder = Decoder(self._offset_us, self._processes, self._open_sockets)
+        self._sites: Sites | None = None
+        if resolver is not None:
+            size = SITE_RING_BYTES[options.sites]
+            self._site_ring = Ring(self._programs.map_fd("sites"), size, SITE_RECORD.size)
+            self._sites = Sites(self._offset_us, self._processes, resolver)
+            self._processes.on_new = resolver.meet
+            self._decoder.closing, self._decoder.opening = self._sites.closing, self._sites.opening
         self._held = HeldSockets(partial(read_map, self._programs.map_fd("held")), self._decoder)
         self._poll = select.epoll()
         for ring in (self._events, self._process_ring):
@@ -153,17 +164,23 @@ class LiveSource:
             if self._process_ring.position >= told:
                 break
             self._processes.add_records(self._process_ring.read(told))
+        if self._sites:
+            self._sites.take(self._site_ring.read(self._site_ring.written()))
         records = self._events.read(upto)
         reading = self._decoder.read(records) if self.in_crowds else Reading(self._decoder.decode(records))
         now_us = self.now_us()
         self._ledger.add(reading, now_us)
-        held = self._held.tell(half_closed, reading, now_us)
-        return replace(reading, events=[*reading.events, *held]) if held else reading
+        also = self._held.tell(half_closed, reading, now_us)
+        if self._sites:
+            also += self._sites.results()
+        return replace(reading, events=[*reading.events, *also]) if also else reading
 
     def lost(self) -> list[Event]:
         """What could not be told since the last call."""
         counters = self._programs.counters()
         lost = {what: counters[which] for which, what in _LOST.items()}
+        if self._sites:
+            lost[_UNSEEN] = self._sites.unseen
         lost[_MISSED] = sum(
             program.missed for program in self._programs.stats() if program.name not in self._harmless
         )
@@ -230,7 +247,10 @@ class LiveSource:
             if self._filters.pass_ends(ends):
                 listed[ends.netns].add(key_of(ends))
         self._programs.detach()
-        readings += [self.read(), Reading(self.lost())]
+        readings.append(self.read())
+        if self._sites:
+            readings.append(Reading(self._sites.finish()))
+        readings.append(Reading(self.lost()))
         balances = {
             inode: self._ledger.against_list(inode, listed.get(inode), since_us)
             for inode in self._ledger.namespaces() | {inode for inode, keys in listed.items() if keys}
@@ -243,6 +263,8 @@ class LiveSource:
         self._poll.close()
         self._events.close()
         self._process_ring.close()
+        if self._sites:
+            self._site_ring.close()
         self._processes.close()
         self._programs.close()
 

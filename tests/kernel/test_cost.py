@@ -1,0 +1,192 @@
+"""What the programs do for each event, counted by a machine and not by a clock: the same wherever it runs.
+
+Whoever needs more raises a number here, and says why.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.kernel.bpfmachine import Machine
+from tracer.kernel import decode
+from tracer.kernel.btf import KernelTypes
+from tracer.kernel.compiler import compile_programs
+from tracer.kernel.flags import LoadOptions, compile_flags
+from tracer.kernel.hooks import SOURCES
+
+pytestmark = pytest.mark.kernel
+
+COLUMNS = ("instructions", "look-ups", "updates", "deletes", "reads", "stacks", "clocks", "records")
+"""Look-ups, updates and deletes: of hash maps; reads: bpf_probe_read_kernel(); stacks: bpf_get_stack()."""
+MOST = {
+    "a timer of others": (6, 0, 0, 0, 0, 0, 0, 0),
+    "a use of a socket that has its owner": (14, 1, 0, 0, 0, 0, 0, 0),
+    "a task's transition, for the second copy": (11, 0, 0, 0, 0, 0, 0, 0),
+    "a packet's transition that was seen to": (22, 1, 0, 0, 0, 0, 0, 0),
+    "a connection, both ends, whose TIME_WAIT expires": (2770, 25, 4, 5, 3, 0, 12, 3),
+    "a TIME_WAIT replaced, as the last was": (375, 1, 0, 1, 5, 0, 1, 1),
+}
+COPIES = 2
+
+CLOSE, ESTABLISHED, SYN_SENT, SYN_RECV = 7, 1, 2, 3
+FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, LISTEN = 4, 5, 6, 8, 9, 10
+INUM, HASH, AF_INET, TCP = 4026531840, 0x12345678, 2, 6
+JIFFIES = 1000
+REASON = 9  # in struct alike
+
+
+class Host:
+    """What the programs read of a kernel's memory."""
+
+    def __init__(self) -> None:
+        with KernelTypes() as types:
+            flags = compile_flags(LoadOptions(), SOURCES["timer"], types)
+        # none is loaded, so they need not be this kernel's
+        ours = ("-DTRANSITION_COPIES=2", "-DHAVE_TYPED_TASK", "-DHAVE_BUCKET_EXPIRY")
+        flags = [flag for flag in flags if flag.split("=")[0] not in {one.split("=")[0] for one in ours}]
+        self.machine = Machine(compile_programs([*flags, *ours]))
+        told = "\n".join(flags)
+        self._at = {name: int(value) for name, value in re.findall(r"-DOFFSET_(\w+)=(\d+)", told)}
+        self.starts = {name: int(value, 0) for name, value in re.findall(r"-DSTART_(\w+)=(\w+)ULL", told)}
+        self._net = self._make(net__ns__ns_common__inum=(4, INUM))
+        task = self.machine.task = self._make(task_struct__start_boottime=(8, 5), task_struct__tgid=(4, 1))
+        self.set(task, task_struct__group_leader=(8, task))
+
+    def set(self, address: int, **members: tuple[int, int]) -> None:
+        """Members by their names, within one another if need be, with size and value."""
+        for path, (size, value) in members.items():
+            names = re.findall(r"[a-z0-9]+(?:_[a-z0-9]+)*", path)
+            at = sum(self._at["__".join(pair)] for pair in zip(names[::2], names[1::2], strict=True))
+            self.machine.store(address + at, size, value)
+
+    def _make(self, **members: tuple[int, int]) -> int:
+        address = self.machine.memory(8192)
+        self.set(address, **members)
+        return address
+
+    def _ends(self, port: int) -> dict[str, tuple[int, int]]:
+        return {
+            "sock_common__skc_family": (2, AF_INET),
+            "sock_common__skc_net": (8, self._net),
+            "sock_common__skc_hash": (4, HASH),
+            "sock_common__skc_num": (2, port),
+        }
+
+    def socket(self, port: int) -> int:
+        """One that a process has open."""
+        references = "file__f_ref" if "file__f_ref" in self._at else "file__f_count"
+        socket = self._make(socket__file=(8, self._make(**{references: (8, 1)})))
+        return self._make(**self._ends(port), sock__sk_protocol=(2, TCP), sock__sk_socket=(8, socket))
+
+    def mini_socket(self, port: int) -> int:
+        """Its timer."""
+        tw = self._make(
+            **self._ends(port),
+            inet_timewait_sock__tw_substate=(1, TIME_WAIT),
+            inet_timewait_sock__tw_sport=(2, port << 8 & 0xFF00 | port >> 8),
+        )
+        timer = tw + self._at["inet_timewait_sock__tw_timer"]
+        self.set(timer, timer_list__function=(8, self.starts["tw_timer_handler"]))
+        return timer
+
+    def other_timer(self) -> int:
+        return self._make(timer_list__function=(8, self.starts["tcp_keepalive_timer"]))
+
+    def transition(self, sk: int, old: int, new: int, *, owned: bool = False) -> None:
+        self.set(sk, sock__sk_lock__socket_lock_t__owned=(4, int(owned)))
+        for number in range(1, COPIES + 1):
+            self.machine.run(f"transition_{number}", sk, old, new)
+
+    def live(self) -> None:
+        """Both ends of a connection; the server closes first, and its TIME_WAIT expires."""
+        client, server, timer = self.socket(40000), self.socket(80), self.mini_socket(80)
+        self.transition(client, CLOSE, SYN_SENT, owned=True)
+        self.transition(server, LISTEN, SYN_RECV)
+        self.transition(server, SYN_RECV, ESTABLISHED)
+        self.transition(client, SYN_SENT, ESTABLISHED, owned=True)
+        self.machine.run("tcp_read", server)
+        self.set(server, sock__sk_lock__socket_lock_t__owned=(4, 0), sock__sk_socket=(8, 0))
+        self.machine.run("socket_used", server)
+        self.transition(server, ESTABLISHED, FIN_WAIT1, owned=True)
+        self.transition(client, ESTABLISHED, CLOSE_WAIT)
+        self.transition(server, FIN_WAIT1, FIN_WAIT2)
+        self.transition(client, CLOSE_WAIT, LAST_ACK, owned=True)
+        self.machine.run("timer_started", timer, JIFFIES, 0)
+        self.transition(server, FIN_WAIT2, CLOSE)
+        self.transition(client, LAST_ACK, CLOSE)
+        self.machine.run("timer_cancelled", timer)
+        self.machine.run("timer_expired", timer, 0)
+
+    def check(self, what: str) -> None:
+        """All that was done since the last time is no more than this."""
+        done, most = self.machine.done, dict(zip(COLUMNS, MOST[what], strict=True))
+        assert {column: done[column] for column in COLUMNS if done[column] > most[column]} == {}
+        done.clear()
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.mark.parametrize("program", ["timer_started", "timer_cancelled", "timer_expired"])
+def test_a_timer_of_others(host: Host, program: str) -> None:
+    host.machine.run(program, host.other_timer(), 0, 0)
+    host.check("a timer of others")
+
+
+def test_what_was_done_already(host: Host) -> None:
+    sk = host.socket(40000)
+    host.transition(sk, CLOSE, SYN_SENT, owned=True)
+    assert host.machine.entries("socks") == 1
+    host.machine.done.clear()
+    host.machine.run("transition_2", sk, CLOSE, SYN_SENT)
+    host.check("a task's transition, for the second copy")
+    host.transition(sk, SYN_SENT, ESTABLISHED)
+    host.machine.done.clear()
+    host.machine.run("transition_2", sk, SYN_SENT, ESTABLISHED)
+    host.check("a packet's transition that was seen to")
+    for program in ("tcp_read", "socket_used"):
+        host.machine.run(program, sk)
+        host.check("a use of a socket that has its owner")
+
+
+def test_a_whole_life(host: Host) -> None:
+    host.live()  # the process is told of
+    host.machine.done.clear()
+    host.machine.records.clear()
+    host.live()
+    host.check("a connection, both ends, whose TIME_WAIT expires")
+    assert len(host.machine.records) == 3
+    assert [host.machine.entries(name) for name in ("socks", "held", "tws")] == [0, 0, 0]
+
+
+def test_the_stack_is_unwound_once(host: Host) -> None:
+    """Then it is read where it told, as long as it is the same."""
+    machine = host.machine
+    reasons: list[str] = []
+    unwound: list[int] = []
+    inner = (1, 2, 0x1001, 0x1002)
+    for frames in (
+        (*inner, host.starts["tcp_v4_rcv"] + 8),
+        (*inner, host.starts["tcp_v4_rcv"] + 8),
+        (*inner, host.starts["tcp_timewait_state_process"] + 8),
+        (*inner, 0x1003, host.starts["tcp_v4_rcv"] + 8),
+        (1, 2, 0x1001, host.starts["tcp_timewait_state_process"] + 8, host.starts["tcp_v4_rcv"] + 8),
+    ):
+        timer = host.mini_socket(80)
+        machine.run("timer_started", timer, 2 * JIFFIES, 0)
+        machine.done.clear()
+        machine.frames = frames
+        machine.words = tuple(word for frame in frames[2:] for word in (0, frame))
+        machine.run("timer_cancelled", timer)
+        unwound.append(machine.done["stacks"])
+        *_, alike = decode.EVENT_RECORD.unpack(machine.records[-1])
+        reasons.append(decode.REASONS[alike[REASON]])
+        if len(unwound) == 2:
+            host.check("a TIME_WAIT replaced, as the last was")
+    assert unwound == [1, 0, 0, 1, 1]
+    assert reasons == ["replaced", "replaced", "reset", "replaced", "reset"]
+    assert machine.entries("tws") == 0
