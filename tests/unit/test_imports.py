@@ -80,6 +80,13 @@ def test_only_tui_imports_textual() -> None:
     assert {name for name in importers if not name.startswith("tui/")} == set()
 
 
+def test_only_symbols_reads_elf_files_and_looks_at_nobody() -> None:
+    assert {name for name in importers_of("elftools") if not name.startswith("symbols/")} == set()
+    for path in (PACKAGE / "symbols").glob("*.py"):
+        found = {name for name in imports(path) if name.startswith("tracer.")}
+        assert {name for name in found if not name.startswith("tracer.symbols")} == set(), path.name
+
+
 def test_nothing_in_kernel_looks_back_at_its_users() -> None:
     allowed = {"crowd", "errors", "filters", "habit", "model", "series", "settings", "text"}
     for path in (PACKAGE / "kernel").glob("*.py"):

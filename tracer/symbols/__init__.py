@@ -1,0 +1,1 @@
+"""From an address in a process to function names and source lines."""

@@ -1,0 +1,142 @@
+"""The process that reads ELF files of strangers: without privileges, and expendable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import BinaryIO
+
+from tracer.symbols.confine import confine
+from tracer.symbols.elf import ElfFile
+from tracer.symbols.protocol import (
+    Attach,
+    Attached,
+    Failed,
+    Found,
+    FrameWords,
+    Load,
+    Loaded,
+    Look,
+    Ready,
+    Reply,
+    Request,
+    Unknown,
+    pack,
+    unpack_request,
+)
+
+_MOST_FILES = 24
+_MOST_BYTES = 1 << 28
+_RETIRES_AFTER_S = 1800
+"""Seconds on a processor, after which another one takes over."""
+_LONGEST_REASON = 400
+_CHANNEL = 0
+"""The descriptor it is started with."""
+
+
+class TooSlowError(Exception):
+    """Patience is over: say what is known by now."""
+
+
+class _Kept:
+    """A file, with what must stay open for it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._open = [file]
+        self.elf = ElfFile(file)
+
+    def attach(self, file: BinaryIO) -> bool:
+        self._open.append(file)
+        return self.elf.attach(file)
+
+    def close(self) -> None:
+        for file in self._open:
+            file.close()
+
+
+class Worker:
+    """Answers requests, and keeps the files that were asked for last."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[int, _Kept] = OrderedDict()
+
+    def answer(self, request: Request, descriptors: list[int]) -> Reply:
+        """The reply; never raises for what a file says."""
+        files = [os.fdopen(fd, "rb") for fd in descriptors]
+        try:
+            return self._answer(request, files)
+        except Exception as error:  # noqa: BLE001 - a malformed file breaks its reader in any way
+            kept = self._files.pop(request.file, None)
+            if kept is not None:
+                kept.close()
+            return Failed(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+
+    def _answer(self, request: Request, files: Sequence[BinaryIO]) -> Reply:
+        if isinstance(request, Load):
+            return self._load(request.file, files[0])
+        kept = self._files.get(request.file)
+        if kept is None:
+            return Unknown()
+        self._files.move_to_end(request.file)
+        if isinstance(request, Attach):
+            return Attached(kept.attach(files[0]))
+        return self._look(kept.elf, request)
+
+    def _load(self, number: int, file: BinaryIO) -> Loaded:
+        self._files[number] = kept = _Kept(file)
+        self._make_room()
+        link = kept.elf.debuglink
+        return Loaded(
+            kept.elf.build_id,
+            link.name if link else None,
+            link.crc if link else 0,
+            kept.elf.has_lines,
+        )
+
+    def _look(self, elf: ElfFile, request: Look) -> Found:
+        signal.setitimer(signal.ITIMER_REAL, request.patience_s)
+        try:
+            frames = elf.frames(request.offset)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._make_room()
+        fault = "; ".join(f"{what}: {why}" for what, why in elf.faults.items())[:_LONGEST_REASON]
+        return Found(
+            [FrameWords(one.function, one.file, one.line, one.inlined) for one in frames], fault or None
+        )
+
+    def _make_room(self) -> None:
+        """Let the files go that were not asked for the longest."""
+        while len(self._files) > 1 and (
+            len(self._files) > _MOST_FILES or sum(one.elf.size for one in self._files.values()) > _MOST_BYTES
+        ):
+            _, oldest = self._files.popitem(last=False)
+            oldest.close()
+
+
+def _give_up(_number: int, _frame: object) -> None:
+    raise TooSlowError("it took too long")
+
+
+def main() -> None:
+    """Serve the one at the other end of descriptor 0, to its end."""
+    channel = socket.socket(fileno=_CHANNEL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the terminal: it is for the parent
+    signal.signal(signal.SIGALRM, _give_up)
+    try:
+        confine()
+    except OSError as error:
+        channel.sendall(pack(Failed(f"cannot give up privileges: {error}"[:_LONGEST_REASON])))
+        sys.exit(1)
+    worker = Worker()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        channel.sendall(pack(Ready()))
+        while time.process_time() < _RETIRES_AFTER_S:
+            request, descriptors = unpack_request(channel)
+            channel.sendall(pack(worker.answer(request, descriptors)))
