@@ -1,1 +1,1 @@
-"""From an address in a process to function names and source lines."""
+"""From addresses in a process to functions and lines."""
