@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
@@ -21,6 +21,7 @@ from tracer.liveview import LiveView, Publish
 from tracer.model import Counters, End, Start
 from tracer.record import Encoder
 from tracer.recording import Recording
+from tracer.symbols.resolver import SiteResolver
 from tracer.tracefile import TraceFile
 from tracer.writing import Writer
 
@@ -157,6 +158,11 @@ class LiveRun:
 
         Raises TwtraceError, or BrokenPipeError when a reader has gone.
         """
+        with ExitStack() as held:
+            resolver = held.enter_context(SiteResolver()) if self._plan.sites != "off" else None
+            self._run(publish, resolver)
+
+    def _run(self, publish: Publish | None, resolver: SiteResolver | None) -> None:
         plan = self._plan
         source = LiveSource(
             LoadOptions(
@@ -165,7 +171,8 @@ class LiveRun:
                 with_states=plan.with_states,
                 sites=plan.sites,
                 ring_mib=plan.ring_mib,
-            )
+            ),
+            resolver,
         )
         try:
             start = source.start(plan.argv)

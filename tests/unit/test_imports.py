@@ -88,7 +88,7 @@ def test_only_symbols_reads_elf_files_and_looks_at_nobody() -> None:
 
 
 def test_nothing_in_kernel_looks_back_at_its_users() -> None:
-    allowed = {"crowd", "errors", "filters", "habit", "model", "series", "settings", "text"}
+    allowed = {"capture", "crowd", "errors", "filters", "habit", "model", "series", "settings", "text"}
     for path in (PACKAGE / "kernel").glob("*.py"):
         for name in imports(path):
             if name.startswith("tracer.") and not name.startswith("tracer.kernel"):

@@ -12,8 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from tracer.capture import Capture, Resolved
 from tracer.kernel.processes import Processes, ProcessId
-from tracer.model import Owner, Site
+from tracer.model import Site
 
 SITE_RECORD = struct.Struct("=QQQI4xII272s8192s")
 """`struct site_event` of bpf/events.h, without the ring's header."""
@@ -32,35 +33,12 @@ _MOST_TRAILS = 64
 """Of one process and program counter."""
 
 
-class Capture(NamedTuple):
-    """A stack as it was taken."""
-
-    site: int
-    ts_us: int
-    what: str
-    process: ProcessId
-    owner: Owner
-    registers: bytes
-    """`struct pt_regs`."""
-    stack: bytes
-    """From the stack pointer upwards."""
-
-
 class Trail(NamedTuple):
     """The return addresses of a stack that was followed."""
 
     site: int
     words: tuple[tuple[int, bytes], ...]
     """Where on the stack, and which."""
-
-
-class Resolved(NamedTuple):
-    """What became of a capture."""
-
-    capture: Capture
-    site: Site
-    calls: tuple[int, ...]
-    """Return addresses in the process, innermost first."""
 
 
 class Resolver(Protocol):

@@ -72,7 +72,7 @@ class LiveSource:
     """Attached programs and their rings, from construction to close()."""
 
     def __init__(self, options: LoadOptions, resolver: Resolver | None = None) -> None:
-        """Load and attach. With a resolver the sites of closes and openings are looked at, as in `options`."""
+        """Load and attach; a resolver if the options want sites."""
         self._filters = options.filters
         self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._offset_us = _realtime_us() - self._attached_ns // 1000

@@ -10,6 +10,9 @@ LONGEST_PATH = 4096
 MOST_FRAMES = 128
 """Functions inlined into each other at one address."""
 
+MOST_CALLS = 64
+"""Followed on one stack."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

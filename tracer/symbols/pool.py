@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +29,13 @@ from tracer.symbols.protocol import (
     Load,
     Loaded,
     Look,
+    Mapped,
     Ready,
     Reply,
     Request,
     Unknown,
+    Walk,
+    Walked,
     pack,
     unpack_reply,
     wait_until,
@@ -51,6 +54,8 @@ _MOST_CHARACTERS = 1 << 25
 _MOST_FILES = 1 << 12
 _FAREWELL_S = 1.0
 _MOST_FAILED_STARTS = 3
+_MOST_LOADS = 24
+"""Files that one stack goes through, at most."""
 _LAST_OFFSET = (1 << 63) - 1
 
 Answer = TypeVar("Answer", bound=Reply)
@@ -169,6 +174,7 @@ class Symbolizer:
         """Files that are not asked for again, and why."""
         self._faults: OrderedDict[Hashable, str] = OrderedDict()
         """Files of which parts are not read, and why."""
+        self._build_ids: OrderedDict[Hashable, str] = OrderedDict()
         self.trouble: str | None = None
         """Why there is no worker, if there can be none."""
 
@@ -215,6 +221,27 @@ class Symbolizer:
             self._note(self._broken, identity, str(error))
         return found
 
+    def calls(
+        self, registers: dict[int, int], stack: bytes, mapped: Sequence[tuple[int, int, int, File]]
+    ) -> tuple[tuple[tuple[int, bool], ...], bool]:
+        """The calls that led to a place, innermost first, and whether that is all of them.
+
+        `registers` by DWARF's numbers, `stack` from the stack pointer upwards, `mapped` what is executable:
+        (start, end, offset, file). A call is an address in the process, and whether it is a return address.
+        """
+        until = time.monotonic() + self._deadline_s
+        try:
+            return self._walk(registers, stack, mapped, until)
+        except (OSError, _NotReadyError, _BrokenError):
+            pass
+        except _LostError:
+            self._dismiss()
+        return (), False
+
+    def build_id(self, file: File) -> str | None:
+        """Of a file that was looked at; hexadecimal."""
+        return self._build_ids.get(file.identity)
+
     def fault(self, file: File) -> str | None:
         """What of a file could not be read, and why: foreign text."""
         try:
@@ -250,8 +277,42 @@ class Symbolizer:
             self._note(self._faults, identity, found.fault)
         return tuple(one.frame() for one in found.frames)
 
+    def _walk(
+        self,
+        registers: dict[int, int],
+        stack: bytes,
+        mapped: Sequence[tuple[int, int, int, File]],
+        until: float,
+    ) -> tuple[tuple[tuple[int, bool], ...], bool]:
+        worker = self._ready_worker(until)
+        files: dict[int, File] = {}
+        lines = []
+        for start, end, offset, file in mapped:
+            identity = file.identity
+            if identity not in self._broken:
+                number = self._number(identity)
+                files[number] = file
+                lines.append(Mapped(start, end, offset, number))
+        for _ in range(_MOST_LOADS):
+            reply = worker.ask(Walk(registers, stack, lines, _patience(until)), until)
+            if not isinstance(reply, Unknown):
+                walked = _expected(reply, Walked)
+                if any(address >> 64 for address, _ in walked.calls):
+                    raise _LostError("its reader answered nonsense")
+                return tuple(walked.calls), walked.whole
+            if reply.file not in files:
+                raise _LostError("its reader answered nonsense")
+            try:
+                self._load(worker, files[reply.file], reply.file, until)
+            except (OSError, _BrokenError) as error:
+                self._note(self._broken, files[reply.file].identity, str(error))
+                lines = [line for line in lines if line.file != reply.file]
+        return (), False
+
     def _load(self, worker: _Worker, file: File, number: int, until: float) -> None:
         loaded = _expected(worker.lend(file.open(), Load(number), until), Loaded)
+        if loaded.build_id is not None:
+            self._note(self._build_ids, file.identity, loaded.build_id)
         if loaded.has_lines:
             return
         for fd in file.debug_files(loaded.build_id, loaded.debuglink):

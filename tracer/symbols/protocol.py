@@ -11,13 +11,15 @@ from typing import Annotated
 
 import msgspec
 
-from tracer.symbols.facts import LONGEST_NAME, LONGEST_PATH, MOST_FRAMES, DebugLink, Frame
+from tracer.symbols.facts import LONGEST_NAME, LONGEST_PATH, MOST_CALLS, MOST_FRAMES, DebugLink, Frame
 
 LONGEST_MESSAGE = 1 << 22
 """128 frames with the longest names and paths, four bytes a character, are below."""
 _LENGTH = 4
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Address = Annotated[int, msgspec.Meta(ge=0)]
+"""Of 64 bits, which msgspec cannot bound."""
 _Reason = Annotated[str, msgspec.Meta(max_length=400)]
 
 
@@ -42,7 +44,32 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
     """After that, say what is known without DWARF."""
 
 
-Request = Load | Attach | Look
+class Mapped(msgspec.Struct, frozen=True, array_like=True):
+    """Code that is mapped in a process: an executable line of /proc/PID/maps."""
+
+    start: _Address
+    end: _Address
+    offset: _Address
+    file: _Number
+
+
+class Walk(msgspec.Struct, frozen=True, tag="walk"):
+    """Which calls led there?"""
+
+    registers: dict[int, _Address]
+    """By DWARF's numbers."""
+    stack: bytes
+    """From the stack pointer upwards."""
+    mapped: list[Mapped]
+    patience_s: float
+
+    @property
+    def file(self) -> int:
+        """None is to blame if it cannot be done."""
+        return 0
+
+
+Request = Load | Attach | Look | Walk
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -90,8 +117,18 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     """What of the file could not be read, and why."""
 
 
+class Walked(msgspec.Struct, frozen=True, tag="walked"):
+    """The answer to Walk."""
+
+    calls: Annotated[list[tuple[_Address, bool]], msgspec.Meta(max_length=MOST_CALLS)]
+    """Addresses in the process, innermost first; whether it is a return address."""
+    whole: bool
+
+
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """The worker has let that file go, to have room for others."""
+    """The worker does not have that file, or has let it go, to have room for others."""
+
+    file: _Number = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -100,7 +137,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     reason: _Reason
 
 
-Reply = Ready | Loaded | Attached | Found | Unknown | Failed
+Reply = Ready | Loaded | Attached | Found | Walked | Unknown | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

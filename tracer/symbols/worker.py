@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 from tracer.symbols.confine import confine
 from tracer.symbols.elf import ElfFile
+from tracer.symbols.ending import End, UnwindError
+from tracer.symbols.facts import MOST_CALLS
+from tracer.symbols.module import Module
 from tracer.symbols.protocol import (
     Attach,
     Attached,
@@ -23,19 +26,25 @@ from tracer.symbols.protocol import (
     Load,
     Loaded,
     Look,
+    Mapped,
     Ready,
     Reply,
     Request,
     Unknown,
+    Walk,
+    Walked,
     pack,
     unpack_request,
 )
+from tracer.symbols.registers import AARCH64, X86_64, Registers
+from tracer.symbols.unwind import Located, unwind
 
 _MOST_FILES = 24
 _MOST_BYTES = 1 << 28
 _RETIRES_AFTER_S = 1800
 """Seconds on a processor, after which another one takes over."""
 _LONGEST_REASON = 400
+_MACHINE = AARCH64 if os.uname().machine == "aarch64" else X86_64
 _CHANNEL = 0
 """The descriptor it is started with."""
 
@@ -49,7 +58,16 @@ class _Kept:
 
     def __init__(self, file: BinaryIO) -> None:
         self._open = [file]
+        self._file = file
         self.elf = ElfFile(file)
+        self._module: Module | None = None
+
+    @property
+    def module(self) -> Module:
+        """The same file, for unwinding."""
+        if self._module is None:
+            self._module = Module(self._file)
+        return self._module
 
     def attach(self, file: BinaryIO) -> bool:
         self._open.append(file)
@@ -80,6 +98,8 @@ class Worker:
     def _answer(self, request: Request, files: Sequence[BinaryIO]) -> Reply:
         if isinstance(request, Load):
             return self._load(request.file, files[0])
+        if isinstance(request, Walk):
+            return self._walk(request)
         kept = self._files.get(request.file)
         if kept is None:
             return Unknown()
@@ -111,6 +131,18 @@ class Worker:
             [FrameWords(one.function, one.file, one.line, one.inlined) for one in frames], fault or None
         )
 
+    def _walk(self, request: Walk) -> Reply:
+        modules = _Modules(request.mapped, self._files)
+        signal.setitimer(signal.ITIMER_REAL, request.patience_s)
+        try:
+            walked = unwind(Registers(_MACHINE, request.registers), request.stack, modules, MOST_CALLS)
+        except _MissingError as error:
+            return Unknown(error.file)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        calls = [(frame.address + modules.bias(frame.module), frame.returns) for frame in walked.frames]
+        return Walked(calls, walked.end is End.OUTERMOST)
+
     def _make_room(self) -> None:
         """Let the files go that were not asked for the longest."""
         while len(self._files) > 1 and (
@@ -118,6 +150,46 @@ class Worker:
         ):
             _, oldest = self._files.popitem(last=False)
             oldest.close()
+
+
+class _MissingError(Exception):
+    """The unwinding needs a file that is not here."""
+
+    def __init__(self, file: int) -> None:
+        super().__init__(file)
+        self.file = file
+
+
+class _Modules:
+    """What is mapped in the process whose stack is followed."""
+
+    def __init__(self, mapped: list[Mapped], files: OrderedDict[int, _Kept]) -> None:
+        self._mapped = mapped
+        self._files = files
+        self._biases: dict[Module, int] = {}
+
+    def __call__(self, address: int) -> Located | None:
+        """The module at an address. Raises _MissingError."""
+        found = next((one for one in self._mapped if one.start <= address < one.end), None)
+        if found is None:
+            return None
+        kept = self._files.get(found.file)
+        if kept is None:
+            raise _MissingError(found.file)
+        self._files.move_to_end(found.file)
+        try:
+            module = kept.module
+            bias = module.bias(found.start, found.offset)
+        except UnwindError:
+            return None
+        if bias is None:
+            return None
+        self._biases[module] = bias
+        return Located(module, bias)
+
+    def bias(self, module: Module | None) -> int:
+        """Of a module that was found; 0 for none."""
+        return self._biases[module] if module is not None else 0
 
 
 def _give_up(_number: int, _frame: object) -> None:
