@@ -98,13 +98,16 @@ func (p *Pool[K]) Drop(key K) bool {
 	return p.key == key
 }
 
+var run func()
+
 func main() {
 	inner("main") // main
 	p := Pool[int]{3}
-	func() {
+	run = func() {
 		tell("closure") // closure
 		p.Drop(4)
-	}()
+	}
+	run()
 	maps, _ := os.ReadFile("/proc/self/maps")
 	os.Stdout.Write(maps)
 }

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from socket import AF_UNIX, socket
+from threading import Event, Thread
 from typing import NamedTuple
 
 import pytest
 
 from tests.unit.stopped import Stopped, closing
 from tracer.symbols.ending import End
-from tracer.symbols.unwind import Unwound, unwind
+from tracer.symbols.module import Module
+from tracer.symbols.registers import Registers
+from tracer.symbols.unwind import Frame, Located, Unwound, unwind
 
 HERE = r"""
 #define _GNU_SOURCE
@@ -317,3 +324,164 @@ def test_a_destructor_while_an_exception_flies(tmp_path: Path) -> None:
     program = build(tmp_path, UNWINDING + MAIN, "-O2", compiler="g++")
     functions = ["_Z6closesi", "_ZN6CloserD1Ev", "_Z6throwsv", "_Z6middlei", "main"]
     check(seen(tmp_path, program), ["libc.so.6", *functions, *C_BELOW])
+
+
+def test_entries_of_the_plt(tmp_path: Path) -> None:
+    """Linkers describe them by an expression: the second instruction of three pushes."""
+    source = "int main(int count, char **words) { return middle(count); }"
+    program = build(
+        tmp_path, MIDDLE + source, "-O2", "-fplt", "-fcf-protection=none", "-Wl,-z,lazy", "-no-pie"
+    )
+    sections = subprocess.run(["readelf", "-SW", program], capture_output=True, text=True, check=True).stdout
+    found = re.search(r" \.plt +PROGBITS +([0-9a-f]+)", sections)
+    assert found
+    plt = int(found[1], 16)
+    module = Module(open(program, "rb"))  # noqa: SIM115 - a module reads later
+    entry, caller = plt + 16, 0x1234
+    # jmp *(%rip) of 6 bytes, push of 5, jmp of 5: the stack has one word more behind the push.
+    for at, words in ((0, [caller]), (6, [caller]), (11, [7, caller])):
+        registers = Registers.x86_64(rip=entry + at, rsp=0x7000, rbp=1, rbx=2, r12=3, r13=4, r14=5, r15=6)
+        stack = b"".join(word.to_bytes(8, "little") for word in words)
+        unwound = unwind(registers, stack, lambda address: Located(module, 0) if address >= plt else None)
+        assert unwound == ((Frame(module, entry + at, False), Frame(None, caller, True)), End.NO_MODULE)
+
+
+GO = """
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"os"
+)
+
+//go:noinline
+func closes(one net.Conn) { one.Close(); seen++ }
+
+//go:noinline
+func middle(one net.Conn) { closes(one); seen++ }
+
+var seen int
+
+func main() {
+	path := filepath.Join(os.Args[1], "socket")
+	listener, _ := net.Listen("unix", path)
+	done := make(chan int)
+	one, _ := net.Dial("unix", path)
+	go func() { middle(one); done <- 1 }()
+	<-done
+	other, _ := listener.Accept()
+	middle(other)
+}
+"""
+GO_CLOSES = [
+    "syscall.Close",
+    "internal/poll.(*FD).destroy",
+    "internal/poll.(*FD).decref",
+    "internal/poll.(*FD).Close",
+    "net.(*netFD).Close",
+    "net.(*conn).Close",
+    "main.closes",
+    "main.middle",
+]
+
+
+@pytest.mark.skipif(not shutil.which("go"), reason="no go (Debian's golang-go)")
+def test_goroutines(tmp_path: Path) -> None:
+    """Go has no CFI, but frame pointers, save in the function that makes the system call."""
+    (tmp_path / "program.go").write_text(GO)
+    program, stripped = str(tmp_path / "program"), str(tmp_path / "stripped")
+    cache = Path(__file__).parents[2] / ".go_cache" / "cache"
+    environment = os.environ | {"CGO_ENABLED": "1", "GOCACHE": str(cache), "GOFLAGS": "-mod=mod"}
+    for options in (["-o", program], ["-ldflags=-s -w", "-o", stripped]):
+        subprocess.run(["go", "build", *options, "program.go"], cwd=tmp_path, env=environment, check=True)
+    found = []
+    for path in (program, stripped):
+        (tmp_path / "socket").unlink(missing_ok=True)
+        stops = closing([path, str(tmp_path)])
+        for _ in range(2):
+            stopped = next(stops)
+            unwound = unwind(stopped.registers, stopped.stack, stopped.modules)
+            assert unwound.end is End.OUTERMOST
+            functions = [name(program, frame.address - frame.returns) for frame in unwound.frames]
+            found.append([one.removesuffix(".abi0") for one in functions])
+        stops.close()
+    in_goroutine, in_main = found[:2]
+    at = in_main.index("syscall.Close")
+    assert all("yscall" in one for one in in_main[:at])
+    assert in_goroutine == [*in_main[:at], *GO_CLOSES, "main.main.func1", "runtime.goexit"]
+    assert in_main[at:] == [*GO_CLOSES, "main.main", "runtime.main", "runtime.goexit"]
+    assert found[2:] == found[:2]
+
+
+def test_an_interpreter() -> None:
+    script = "import socket\nfor one in socket.socketpair(): one.close()"
+    stops = closing(["/usr/bin/python3", "-I", "-c", script])
+    for _ in range(2):
+        whole(next(stops))
+    stops.close()
+
+
+def whole(stopped: Stopped) -> None:
+    """All to where the kernel or the C library starts a thread, and each return address behind a call."""
+    unwound = unwind(stopped.registers, stopped.stack, stopped.modules)
+    assert unwound.end is End.OUTERMOST
+    inner, *outer = unwound.frames
+    assert not inner.returns
+    assert all(frame.module and frame.module.call_before(frame.address) for frame in outer)
+    module = unwound.frames[-1].module
+    assert module
+    assert module.starts_at(unwound.frames[-1].address)
+
+
+def nginx(folder: Path, path: str) -> list[str]:
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/pid; events {{}} error_log /dev/null;"
+        f"http {{ access_log off; server {{ listen unix:{path}; return 204; }} }}"
+    )
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+def haproxy(folder: Path, path: str) -> list[str]:
+    (folder / "haproxy.cfg").write_text(
+        "global\n nbthread 1\n"
+        "defaults\n mode http\n timeout client 9s\n timeout connect 9s\n timeout server 9s\n"
+        f"frontend all\n bind unix@{path}\n http-request return status 200\n"
+    )
+    return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+
+
+def redis(folder: Path, path: str) -> list[str]:
+    return ["redis-server", "--port", "0", "--save", "", "--dir", str(folder), "--unixsocket", path]
+
+
+def asks(path: str, done: Event) -> None:
+    """A client that comes again and again; for its `Host:` Redis closes as well."""
+    while not done.wait(0.01):
+        with socket(AF_UNIX) as client, suppress(OSError):
+            client.settimeout(5)
+            client.connect(path)
+            client.sendall(b"GET / HTTP/1.0\r\nHost: any\r\n\r\n")
+            while client.recv(4096):
+                pass
+
+
+@pytest.mark.parametrize("server", [nginx, haproxy, redis], ids=lambda server: server.__name__)
+def test_programs_of_debian(server: Callable[[Path, str], list[str]], tmp_path: Path) -> None:
+    """As they are installed: without symbols and frame pointers."""
+    path = str(tmp_path / "socket")
+    command = server(tmp_path, path)
+    found = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
+    if not found:
+        pytest.skip(f"no {command[0]}")
+    done = Event()
+    client = Thread(target=asks, args=(path, done))
+    client.start()
+    stops = closing([found, *command[1:]])
+    try:
+        for _ in range(12):
+            whole(next(stops))
+    finally:
+        done.set()
+        stops.close()
+        client.join()

@@ -12,9 +12,9 @@ from tracer.symbols.cursor import OMITTED, Cursor
 from tracer.symbols.ending import UnwindError
 
 _SHORTEST = 4  # bytes of an entry: the pointer to its CIE
-_LONGEST = 1 << 14  # bytes of an entry; libLLVM's longest has 2.4 KB
+_LONGEST = 1 << 13  # bytes of an entry; libLLVM's longest has 2.4 KB
 _DEEPEST = 64  # remembered states
-_HIGHEST = 1 << 10  # register numbers
+_HIGHEST = 127  # register number
 
 # The instructions whose operand is in the opcode: DWARF 5 section 7.24.
 _OPCODE, _OPERAND = 0xC0, 0x3F

@@ -14,7 +14,8 @@ _TABLE = 0x3B  # DW_EH_PE_datarel | DW_EH_PE_sdata4: what all linkers write
 _OMITTED = 0xFF
 _PAIR = 8  # bytes
 
-_MOST_SCANNED = 4 << 20  # bytes; libc's .eh_frame has 150 KB
+_MOST_SCANNED = 2 << 20  # bytes: half a second at worst; libc's .eh_frame has 150 KB
+_MOST_CIES = 256  # linkers keep one of each kind
 
 
 class SearchTable(NamedTuple):
@@ -75,13 +76,15 @@ def scanned_table(file: Readable, address: int, size: int) -> ScannedTable:
     at = 0
     while at + 8 <= len(data):
         length = int.from_bytes(data[at : at + 4], "little")
-        if length == 0:
+        if length == 0 or at + 4 + length > len(data):
             break
         distance = int.from_bytes(data[at + 4 : at + 8], "little")
         if distance:
             cie_at = address + at + 4 - distance
             cie = cies.get(cie_at)
             if cie is None:
+                if len(cies) == _MOST_CIES:
+                    raise UnwindError
                 cie = cies[cie_at] = read_cie(file, cie_at)
             start, _ = fde_range(Cursor(data[at + 8 : at + 24], address + at + 8), cie)
             found.append((start, address + at))

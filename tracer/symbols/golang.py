@@ -1,6 +1,6 @@
 """Go's own table of functions and lines, `.gopclntab`, which stripping leaves: Go 1.16 and later.
 
-Layouts: src/runtime/symtab.go and runtime2.go of Go 1.16, 1.18 and 1.20; the same up to 1.24.
+Layouts: src/runtime/symtab.go and runtime2.go of Go 1.16, 1.18, 1.20, 1.26 and 1.27.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ _MOST_FUNCTIONS = 1 << 22
 _RELATIVE = {"x64": 8, "AArch64": 1027}
 """R_X86_64_RELATIVE, R_AARCH64_RELATIVE: a word that holds an address of this file."""
 _WORDS_TO_TEXT = 22
-_WORDS_TO_DATA = {_GO_1_18: 38, _GO_1_20: 40}
-"""In `runtime.moduledata`, to `text` and `gofunc`: the base of what functions have beside their code."""
+_WORDS_TO_DATA = {_GO_1_18: (38,), _GO_1_20: (40, 43)}
+"""In `runtime.moduledata`, to `text` and `gofunc`: the base of what functions have beside their code.
+43 is Go 1.27's."""
 
 
 class _Function(NamedTuple):
@@ -63,13 +64,14 @@ class GoTable:
         header = struct.unpack_from(f"{self._order}{count}{self._word}", self._data, _HEADER)
         self._names, self._units, self._files, self._pcs, self._functions = header[-5:]
         self._relocated = dict(_relocations(image))
-        # A position independent file has 0 in the place of addresses.
-        start_at = _HEADER + 2 * word
-        self._text = (
-            0 if magic == _GO_1_16 else header[2] or self._relocated.get(section.address + start_at, 0)
-        )
+        self._section = section
+        # A position independent file has 0 in the place of addresses, and since 1.26 every file has it here.
+        start_at = section.address + _HEADER + 2 * word
+        listed = 0 if magic == _GO_1_16 else header[2] or self._relocated.get(start_at, 0)
+        self._text, self._data_base = listed, None
+        if magic != _GO_1_16:
+            self._text, self._data_base = self._module_data(listed)
         self._starts, self._records = self._table(header[0])
-        self._data_base = self._module_data(section.address)
 
     @property
     def size(self) -> int:
@@ -166,23 +168,29 @@ class GoTable:
                 return value
 
     def _name(self, offset: int) -> str | None:
-        return self._text_at(self._names + offset, LONGEST_NAME) or None
+        name = self._text_at(self._names + offset, LONGEST_NAME)
+        # As the runtime prints it: not what its type parameters stand for.
+        first, last = name.find("["), name.rfind("]")
+        return f"{name[:first]}[...]{name[last + 1 :]}" if 0 <= first < last else name or None
 
     def _text_at(self, at: int, longest: int) -> str:
         return cut(words(self._data[at : at + longest + 1].split(b"\0", 1)[0]), longest)
 
-    def _module_data(self, table: int) -> int | None:
-        """`gofunc` of `runtime.firstmoduledata`, which begins with the address of our table."""
-        if self._version == _GO_1_16:
-            return None
+    def _module_data(self, text: int) -> tuple[int, int | None]:
+        """(`text`, `gofunc`) of `runtime.firstmoduledata`, which begins with the address of our table."""
         size = self._image.address_size
+        table, end = self._section.address, self._section.address + self._section.size
         for at in self._pointers_to(table):
-            text, data = (
-                self._pointer(at + size * words) for words in (_WORDS_TO_TEXT, _WORDS_TO_DATA[self._version])
-            )
-            if text == self._text:
-                return data
-        return None
+            found = self._pointer(at + size * _WORDS_TO_TEXT)
+            if found is None or not self._image.is_code(found) or text not in {0, found}:
+                continue
+            for count in _WORDS_TO_DATA[self._version]:
+                data, after = (self._pointer(at + size * (count + more)) for more in (0, 1))
+                # Since 1.26 the end of the table follows.
+                if text or (after is not None and table < after <= end):
+                    return found, data
+            return found, None
+        return text, None
 
     def _pointers_to(self, address: int) -> Iterator[int]:
         if self._relocated:

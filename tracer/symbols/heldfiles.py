@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tracer.symbols.facts import DebugLink
+from tracer.symbols.mapfile import PerfMapFile
 from tracer.symbols.mappings import Mapping, Mappings
 from tracer.symbols.openfiles import open_regular
 from tracer.symbols.processfiles import MappedFile, read_mappings
@@ -50,20 +51,27 @@ class ProcessCode:
 
     mappings: Mappings
     files: dict[_FileId, HeldFile]
+    perf_map: PerfMapFile | None
+    """What a runtime says of the code it has made."""
 
-    def mapped(self) -> list[tuple[int, int, int, HeldFile]]:
+    def mapped(self) -> list[tuple[int, int, int, HeldFile | PerfMapFile]]:
         """(start, end, offset, file) of each line that is executable."""
-        return [
-            (one.start, one.end, one.offset, file)
-            for one in self.mappings
-            if one.executable and (file := self.files.get(_id(one))) is not None
-        ]
+        found = []
+        for one in self.mappings:
+            file = self.perf_map if not one.is_file else self.files.get(_id(one))
+            if one.executable and file is not None:
+                found.append((one.start, one.end, one.offset, file))
+        return found
 
-    def place(self, address: int) -> tuple[HeldFile, int] | None:
-        """The file at an address, and the offset in it."""
-        place = self.mappings.place(address)
-        file = self.files.get(_id(place[0])) if place else None
-        return (file, place[1]) if place and file else None
+    def place(self, address: int) -> tuple[HeldFile | PerfMapFile, int] | None:
+        """The file at an address, and the offset in it; in a perf map that is the address."""
+        mapping = self.mappings.find(address)
+        if mapping is None or not mapping.executable:
+            return None
+        if not mapping.is_file:
+            return (self.perf_map, address) if self.perf_map else None
+        file = self.files.get(_id(mapping))
+        return (file, address - mapping.start + mapping.offset) if file else None
 
 
 class HeldFiles:
@@ -87,9 +95,11 @@ class HeldFiles:
                     files[_id(mapping)] = file
         if not files:
             return None
-        code = self._processes[process] = ProcessCode(mappings, files)
+        code = ProcessCode(mappings, files, _perf_map(process[0], mappings))
+        self._forget(self._processes.pop(process, None))
+        self._processes[process] = code
         if len(self._processes) > _MOST_PROCESSES:
-            self._processes.popitem(last=False)
+            self._forget(self._processes.popitem(last=False)[1])
         return code
 
     def of(self, process: tuple[int, int], address: int) -> ProcessCode | None:
@@ -101,10 +111,17 @@ class HeldFiles:
 
     def close(self) -> None:
         """Let go of all."""
+        for code in self._processes.values():
+            self._forget(code)
         for file in self._files.values():
             file.close()
         self._files.clear()
         self._processes.clear()
+
+    @staticmethod
+    def _forget(code: ProcessCode | None) -> None:
+        if code is not None and code.perf_map is not None:
+            code.perf_map.close()
 
     def _file(self, pid: int, mapping: Mapping) -> HeldFile | None:
         known = self._files.get(_id(mapping))
@@ -117,6 +134,13 @@ class HeldFiles:
                 self._files.popitem(last=False)[1].close()
             return made
         return None
+
+
+def _perf_map(pid: int, mappings: Mappings) -> PerfMapFile | None:
+    if any(one.executable and not one.path for one in mappings):
+        with suppress(OSError):
+            return PerfMapFile(pid)
+    return None
 
 
 def _id(mapping: Mapping) -> _FileId:

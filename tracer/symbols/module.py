@@ -149,8 +149,8 @@ class Module:
 
     def _read_row(self, address: int) -> Row | None:
         if not self._table_made:
+            self._table_made = True  # one that cannot be made is not tried again
             self._table = self._make_table()
-            self._table_made = True
         entry = self._table.find(address) if self._table else None
         if entry is None:
             return None

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from typing import BinaryIO
 
 from tracer.symbols.facts import LONGEST_NAME, LONGEST_PATH, Frame, cut, words
+from tracer.symbols.trampolines import SIZE as TRAMPOLINE
 
 _MOST_BYTES = 1 << 24
 _MOST_LINES = 1 << 17
@@ -43,14 +44,26 @@ class PerfMap:
         self._starts = [row[0] for row in rows]
         self._rows = rows
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return 200 * len(self._rows)
+
     def find(self, address: int) -> Frame | None:
         """The function compiled at `address`; of several, the one written last."""
+        row = self._row(address)
+        return _frame(words(row[3].rstrip())) if row else None
+
+    def is_trampoline(self, address: int) -> bool:
+        """Is it by what CPython calls a Python function?"""
+        row = self._row(address)
+        return row is not None and row[2] == TRAMPOLINE and row[3].startswith(b"py::")
+
+    def _row(self, address: int) -> tuple[int, int, int, bytes] | None:
         nearest = bisect_right(self._starts, address)
         around = self._rows[max(0, nearest - _LOOK_BACK) : nearest]
         covering = [row for row in around if address < row[0] + row[2]]
-        if not covering:
-            return None
-        return _frame(words(max(covering, key=lambda row: row[1])[3].rstrip()))
+        return max(covering, key=lambda row: row[1]) if covering else None
 
 
 def _frame(name: str) -> Frame:

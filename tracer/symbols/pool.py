@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from tracer.symbols.facts import DebugLink, Frame
+from tracer.symbols.mapfile import PerfMapFile
 from tracer.symbols.protocol import (
     Attach,
     Attached,
@@ -310,7 +311,9 @@ class Symbolizer:
         return (), False
 
     def _load(self, worker: _Worker, file: File, number: int, until: float) -> None:
-        loaded = _expected(worker.lend(file.open(), Load(number), until), Loaded)
+        loaded = _expected(
+            worker.lend(file.open(), Load(number, isinstance(file, PerfMapFile)), until), Loaded
+        )
         if loaded.build_id is not None:
             self._note(self._build_ids, file.identity, loaded.build_id)
         if loaded.has_lines:

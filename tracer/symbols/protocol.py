@@ -27,6 +27,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Read the file whose descriptor comes along; it is called by its number from then on."""
 
     file: _Number
+    is_map: bool = False
+    """A perf map: the offsets in it are addresses of the process."""
 
 
 class Attach(msgspec.Struct, frozen=True, tag="attach"):

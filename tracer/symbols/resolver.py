@@ -100,14 +100,19 @@ class SiteResolver:
         if place is None:
             return [Frame(None, None, None, None, None, None)]
         file, offset = place
-        found = self._symbolizer.frames(file, offset)
-        build_id = self._symbolizer.build_id(file)
-        path = _words(file)
-        if not found:
-            return [Frame(path, build_id, offset, None, None, None)]
-        return [Frame(path, build_id, offset, one.function, one.file, one.line, one.inlined) for one in found]
+        try:
+            found = self._symbolizer.frames(file, offset)
+            build_id = self._symbolizer.build_id(file)
+        except OSError:  # let go meanwhile
+            found, build_id = (), None
+        in_file = isinstance(file, HeldFile)
+        module = _words(file.path) if isinstance(file, HeldFile) else None
+        at = offset if in_file else None  # in a perf map it is an address
+        return [
+            Frame(module, build_id, at, one.function, one.file, one.line, one.inlined) for one in found
+        ] or [Frame(module, build_id, at, None, None, None)]
 
 
-def _words(file: HeldFile) -> str:
-    """Its path; bytes that are no UTF-8 as in names."""
-    return file.path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+def _words(path: str) -> str:
+    """Bytes that are no UTF-8 as in names."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -14,15 +14,19 @@ from tracer.symbols.ending import End, UnwindError
 from tracer.symbols.expression import evaluate
 from tracer.symbols.module import Module
 from tracer.symbols.registers import Registers
+from tracer.symbols.trampolines import Trampolines
 
 _WORD = 8  # bytes
 _LONGEST_FUNCTION = 1 << 16  # bytes: from a call's target to the next return address in it
 
 
+Code = Module | Trampolines
+
+
 class Located(NamedTuple):
     """The module at an address of the process."""
 
-    module: Module
+    module: Code
     bias: int
     """Its addresses in the process minus those in the file: `Module.bias()`."""
 
@@ -37,7 +41,7 @@ class Modules(Protocol):
 class Frame(NamedTuple):
     """A place in the code that has called what the frame before is in, or was interrupted there."""
 
-    module: Module | None
+    module: Code | None
     address: int
     """In the module's own addresses; without one, in the process."""
     returns: bool
@@ -90,7 +94,7 @@ class _Walk:
             self.frames.append(Frame(None, self.pc, self.returned))
         else:
             module, bias = located
-            frame = Frame(module, self.pc - bias, self.returned)
+            frame = Frame(module, self.pc - bias & ADDRESS, self.returned)
             self.frames.append(frame)
             if module.machine is not self.machine:
                 raise UnwindError

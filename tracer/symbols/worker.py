@@ -15,8 +15,9 @@ from typing import BinaryIO
 from tracer.symbols.confine import confine
 from tracer.symbols.elf import ElfFile
 from tracer.symbols.ending import End, UnwindError
-from tracer.symbols.facts import MOST_CALLS
+from tracer.symbols.facts import MOST_CALLS, Frame
 from tracer.symbols.module import Module
+from tracer.symbols.perfmap import PerfMap
 from tracer.symbols.protocol import (
     Attach,
     Attached,
@@ -37,7 +38,8 @@ from tracer.symbols.protocol import (
     unpack_request,
 )
 from tracer.symbols.registers import AARCH64, X86_64, Registers
-from tracer.symbols.unwind import Located, unwind
+from tracer.symbols.trampolines import Trampolines
+from tracer.symbols.unwind import Code, Located, unwind
 
 _MOST_FILES = 24
 _MOST_BYTES = 1 << 28
@@ -73,16 +75,59 @@ class _Kept:
         self._open.append(file)
         return self.elf.attach(file)
 
+    def code(self, start: int, offset: int, _address: int) -> Located | None:
+        """What is mapped of it at `start`, from `offset` on."""
+        try:
+            bias = self.module.bias(start, offset)
+        except UnwindError:
+            return None
+        return Located(self.module, bias) if bias is not None else None
+
+    def frames(self, offset: int) -> tuple[Frame, ...]:
+        return self.elf.frames(offset)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        return self.elf.faults
+
+    @property
+    def size(self) -> int:
+        return self.elf.size
+
     def close(self) -> None:
         for file in self._open:
             file.close()
+
+
+class _KeptMap:
+    """A perf map, read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        with file:
+            self._map = PerfMap(file)
+        self.faults: dict[str, str] = {}
+        self.size = self._map.size
+
+    def code(self, _start: int, _offset: int, address: int) -> Located | None:
+        """Of code made at run time only what is known to unwind."""
+        return Located(_TRAMPOLINES, 0) if self._map.is_trampoline(address) else None
+
+    def frames(self, address: int) -> tuple[Frame, ...]:
+        found = self._map.find(address)
+        return (found,) if found else ()
+
+    def close(self) -> None:
+        pass
+
+
+_TRAMPOLINES = Trampolines()
 
 
 class Worker:
     """Answers requests, and keeps the files that were asked for last."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[int, _Kept] = OrderedDict()
+        self._files: OrderedDict[int, _Kept | _KeptMap] = OrderedDict()
 
     def answer(self, request: Request, descriptors: list[int]) -> Reply:
         """The reply; never raises for what a file says."""
@@ -97,7 +142,7 @@ class Worker:
 
     def _answer(self, request: Request, files: Sequence[BinaryIO]) -> Reply:
         if isinstance(request, Load):
-            return self._load(request.file, files[0])
+            return self._load(request, files[0])
         if isinstance(request, Walk):
             return self._walk(request)
         kept = self._files.get(request.file)
@@ -105,11 +150,15 @@ class Worker:
             return Unknown()
         self._files.move_to_end(request.file)
         if isinstance(request, Attach):
-            return Attached(kept.attach(files[0]))
-        return self._look(kept.elf, request)
+            return Attached(isinstance(kept, _Kept) and kept.attach(files[0]))
+        return self._look(kept, request)
 
-    def _load(self, number: int, file: BinaryIO) -> Loaded:
-        self._files[number] = kept = _Kept(file)
+    def _load(self, request: Load, file: BinaryIO) -> Loaded:
+        if request.is_map:
+            self._files[request.file] = _KeptMap(file)
+            self._make_room()
+            return Loaded(None, None, 0, has_lines=True)
+        self._files[request.file] = kept = _Kept(file)
         self._make_room()
         link = kept.elf.debuglink
         return Loaded(
@@ -119,14 +168,14 @@ class Worker:
             kept.elf.has_lines,
         )
 
-    def _look(self, elf: ElfFile, request: Look) -> Found:
+    def _look(self, kept: _Kept | _KeptMap, request: Look) -> Found:
         signal.setitimer(signal.ITIMER_REAL, request.patience_s)
         try:
-            frames = elf.frames(request.offset)
+            frames = kept.frames(request.offset)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         self._make_room()
-        fault = "; ".join(f"{what}: {why}" for what, why in elf.faults.items())[:_LONGEST_REASON]
+        fault = "; ".join(f"{what}: {why}" for what, why in kept.faults.items())[:_LONGEST_REASON]
         return Found(
             [FrameWords(one.function, one.file, one.line, one.inlined) for one in frames], fault or None
         )
@@ -146,7 +195,7 @@ class Worker:
     def _make_room(self) -> None:
         """Let the files go that were not asked for the longest."""
         while len(self._files) > 1 and (
-            len(self._files) > _MOST_FILES or sum(one.elf.size for one in self._files.values()) > _MOST_BYTES
+            len(self._files) > _MOST_FILES or sum(one.size for one in self._files.values()) > _MOST_BYTES
         ):
             _, oldest = self._files.popitem(last=False)
             oldest.close()
@@ -163,10 +212,10 @@ class _MissingError(Exception):
 class _Modules:
     """What is mapped in the process whose stack is followed."""
 
-    def __init__(self, mapped: list[Mapped], files: OrderedDict[int, _Kept]) -> None:
+    def __init__(self, mapped: list[Mapped], files: OrderedDict[int, _Kept | _KeptMap]) -> None:
         self._mapped = mapped
         self._files = files
-        self._biases: dict[Module, int] = {}
+        self._biases: dict[Code, int] = {}
 
     def __call__(self, address: int) -> Located | None:
         """The module at an address. Raises _MissingError."""
@@ -177,17 +226,12 @@ class _Modules:
         if kept is None:
             raise _MissingError(found.file)
         self._files.move_to_end(found.file)
-        try:
-            module = kept.module
-            bias = module.bias(found.start, found.offset)
-        except UnwindError:
-            return None
-        if bias is None:
-            return None
-        self._biases[module] = bias
-        return Located(module, bias)
+        located = kept.code(found.start, found.offset, address)
+        if located is not None:
+            self._biases[located.module] = located.bias
+        return located
 
-    def bias(self, module: Module | None) -> int:
+    def bias(self, module: Code | None) -> int:
         """Of a module that was found; 0 for none."""
         return self._biases[module] if module is not None else 0
 
