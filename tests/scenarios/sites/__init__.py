@@ -1,0 +1,1 @@
+"""Programs that close connections from two places."""
