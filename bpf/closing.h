@@ -403,8 +403,8 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 		count(COUNT_LOST_HELD);
 }
 
-/* Where tracepoints are not preempted, what a task does interrupts none of them, and
- * softirq leaves a socket alone that is owned. */
+/* Before v7.0 a tracepoint is not preempted, so what a task does finds no program
+ * busy; and it is a task that does it where the socket is owned. */
 static __always_inline bool first_copy_was_free(struct sock *sk)
 {
 	return TRANSITION_COPIES == 2 && in_users_context(sk);

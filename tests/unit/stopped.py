@@ -61,8 +61,7 @@ class Stopped(NamedTuple):
         for start, end, offset, path in self.mappings:
             if start <= address < end:
                 module = _vdso(self.vdso) if path == "[vdso]" else _file(path)
-                bias = module.bias(start, offset) if module else None
-                return Located(module, bias) if module and bias is not None else None
+                return Located(module, module.bias(start, offset) or 0) if module else Located(None, 0)
         return None
 
     def found(self, frame: Frame) -> tuple[int, str]:
@@ -76,7 +75,7 @@ class Stopped(NamedTuple):
 
 @cache
 def _file(path: str) -> Module | None:
-    return Module(open(path, "rb")) if path.startswith("/") else None
+    return Module(open(path, "rb")) if os.path.exists(path) else None
 
 
 @cache

@@ -87,6 +87,11 @@ def test_only_symbols_reads_elf_files_and_looks_at_nobody() -> None:
         assert {name for name in found if not name.startswith("tracer.symbols")} == set(), path.name
 
 
+def test_what_runs_as_root_does_not_load_what_reads_elf_files() -> None:
+    statements = "import tracer.symbols.pool, tracer.symbols.processfiles, tracer.symbols.perfmap"
+    assert not loaded_by(statements, "elftools", "rust_demangler", "tracer.symbols.elf")
+
+
 def test_nothing_in_kernel_looks_back_at_its_users() -> None:
     allowed = {"capture", "crowd", "errors", "filters", "habit", "model", "series", "settings", "text"}
     for path in (PACKAGE / "kernel").glob("*.py"):

@@ -209,6 +209,22 @@ def test_go(tmp_path: Path, flags: str, go_cache: dict[str, str]) -> None:
     }
 
 
+@pytest.mark.skipif(shutil.which("go") is None, reason="no go, the compiler")
+def test_go_linked_by_the_c_linker(tmp_path: Path, go_cache: dict[str, str]) -> None:
+    with_c = GO.replace("import (", '// static int twice(int x) { return 2 * x; }\nimport "C"\n\nimport (', 1)
+    with_c = with_c.replace("p.Drop(4)", "p.Drop(int(C.twice(2)))")
+    (tmp_path / "prog.go").write_text(with_c)
+    command = ["go", "build", "-buildmode=pie", "-ldflags=-s -w", "-o", "prog", "prog.go"]
+    subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, **go_cache, "CGO_ENABLED": "1"})
+    source = tmp_path / "prog.go"
+    inner = frame(with_c, source, "main.inner", "inner", inlined=True)
+    assert told(tmp_path / "prog") == {
+        "main": (inner, frame(with_c, source, "main.main", "main")),
+        "closure": (frame(with_c, source, "main.main.func1", "closure"),),
+        "method": (inner, frame(with_c, source, "main.(*Pool[...]).Drop", "method")),
+    }
+
+
 @pytest.fixture(scope="module")
 def go_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("go")

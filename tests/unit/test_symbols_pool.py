@@ -17,6 +17,7 @@ import pytest
 
 from tests.unit.symbols import C_SOURCE, build, visits
 from tests.unit.test_symbols_elf import inlined, separated
+from tracer.symbols import pool
 from tracer.symbols.facts import DebugLink, Frame
 from tracer.symbols.pool import Symbolizer
 
@@ -82,6 +83,21 @@ def test_debug_files_are_asked_for_and_checked(symbolizer: Symbolizer, tmp_path:
     ((build_id, link),) = file.asked
     assert (build_id, link and link.name) == ("0123456789abcdef", "prog.debug")
     assert descriptors() == before
+
+
+def test_more_files_than_it_keeps_open(symbolizer: Symbolizer, program: Path, tmp_path: Path) -> None:
+    first = symbolizer.worker_pid
+    offsets = {place: visit.offset for place, visit in visits(program).items()}
+    stripped = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", stripped, program], check=True)
+    for number in range(100):
+        copy = tmp_path / str(number)
+        shutil.copy(program if number % 2 else stripped, copy)
+        file = PlainFile(copy, [stripped] * 3)
+        found = {place: symbolizer.frames(file, offset) for place, offset in offsets.items()}
+        assert found == (inlined(program.parent) if number % 2 else dict.fromkeys(offsets, ()))
+        assert file.opened == 1
+    assert symbolizer.worker_pid == first
 
 
 def test_the_worker_has_no_privileges(symbolizer: Symbolizer, program: Path) -> None:
@@ -190,3 +206,44 @@ def test_a_file_that_cannot_be_opened_is_not_given_up(symbolizer: Symbolizer, pr
     assert symbolizer.frames(shy, offset) == ()
     assert symbolizer.fault(shy) is None
     assert symbolizer.frames(shy, offset) == inlined(program.parent)["hidden"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "fault"),
+    [
+        ("nonsense", "its reader answered nonsense"),
+        ("endless", "its reader answered nonsense"),
+        ("another_kind", "its reader answered nonsense"),
+        ("long_name", "its reader answered nonsense"),
+        ("path_as_build_id", "its reader answered nonsense"),
+        ("ever_unknown", "its reader answered nonsense"),
+        ("drip", "it takes too long to read"),
+        ("silent", "it takes too long to read"),
+        ("dies", "its reader died"),
+    ],
+)
+def test_a_worker_that_was_taken_over(
+    behaviour: str, fault: str, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_START", f"from tests.unit.badworker import {behaviour}; {behaviour}()")
+    file = PlainFile(program)
+    before = descriptors()
+    with Symbolizer(deadline_s=1.5) as symbolizer:
+        begin = time.monotonic()
+        assert symbolizer.frames(file, 0x1000) == ()
+        assert time.monotonic() - begin < 1.7
+        assert (symbolizer.fault(file), file.asked) == (fault, [])
+    assert descriptors() == before
+
+
+def test_a_worker_that_cannot_give_up_its_privileges_gets_no_file(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_START", "from tests.unit.badworker import keeps; keeps()")
+    file = PlainFile(program)
+    with Symbolizer() as symbolizer:
+        for _ in range(4):
+            assert symbolizer.frames(file, 0x1000) == ()
+        assert symbolizer.trouble == "cannot give up privileges: why?"
+        assert symbolizer.worker_pid is None
+        assert (symbolizer.fault(file), file.opened) == (None, 0)

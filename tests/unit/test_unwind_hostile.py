@@ -42,7 +42,8 @@ def bounded(registers: Registers, stack: bytes, modules: Modules) -> Unwound:
 
 def test_stacks_of_any_words(stopped: Stopped) -> None:
     random = Random(1)  # noqa: S311 - no secret
-    sp = stopped.registers.values[7]
+    machine, original = stopped.registers.machine, stopped.registers.values
+    sp = original[machine.sp]
     ends = set()
     for _ in range(300):
         words = []
@@ -50,9 +51,9 @@ def test_stacks_of_any_words(stopped: Stopped) -> None:
             mapping = random.choice(stopped.mappings)
             code = random.randrange(mapping.start, mapping.end)
             words.append(random.choice([0, random.getrandbits(64), sp + random.randrange(0, 2048, 8), code]))
-        values = {number: random.choice(words) for number in stopped.registers.values}
-        values |= {7: sp, 16: random.choice([stopped.registers.values[16], random.choice(words)])}
-        registers = Registers(stopped.registers.machine, values)
+        values = {number: random.choice(words) for number in original}
+        values |= {machine.sp: sp, machine.pc: random.choice([original[machine.pc], random.choice(words)])}
+        registers = Registers(machine, values)
         stack = b"".join(word.to_bytes(8, "little") for word in words)
         ends.add(bounded(registers, stack, stopped.modules).end)
     assert ends >= {End.CUT, End.NO_INFO, End.NO_MODULE, End.OUTERMOST}

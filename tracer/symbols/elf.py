@@ -42,7 +42,7 @@ class ElfFile:
     @property
     def has_lines(self) -> bool:
         """Whether it knows source lines without a debug file."""
-        return self._image.section(*_DEBUG_INFO, *golang.SECTIONS) is not None
+        return self._image.section(*_DEBUG_INFO) is not None or golang.is_go(self._image)
 
     @property
     def size(self) -> int:
@@ -86,7 +86,7 @@ class ElfFile:
         return (*frames[:-1], Frame(name, last.file, last.line))
 
     def _go_frames(self, address: int) -> tuple[Frame, ...]:
-        if "go" in self.faults or self._image.section(*golang.SECTIONS) is None:
+        if "go" in self.faults or not golang.is_go(self._image):
             return ()
         try:
             self._go = self._go or GoTable(self._image)

@@ -14,7 +14,10 @@ from tracer.symbols import varint
 from tracer.symbols.facts import LONGEST_NAME, LONGEST_PATH, MOST_FRAMES, Frame, cut, words
 from tracer.symbols.image import BrokenFileError, Image
 
-SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
+_SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
+_MERGED = ".data.rel.ro"
+"""Where the C linker puts the table of a position independent program, up to Go 1.25."""
+_NOTE = ".note.go.buildid"
 _GO_1_16, _GO_1_18, _GO_1_20 = 0xFFFFFFFA, 0xFFFFFFF0, 0xFFFFFFF1
 _HEADER = 8
 """Bytes before the first word: magic, padding, size of instructions, size of words."""
@@ -30,6 +33,27 @@ _WORDS_TO_TEXT = 22
 _WORDS_TO_DATA = {_GO_1_18: (38,), _GO_1_20: (40, 43)}
 """In `runtime.moduledata`, to `text` and `gofunc`: the base of what functions have beside their code.
 43 is Go 1.27's."""
+
+
+def is_go(image: Image) -> bool:
+    """Whether the file has a table, or may have one."""
+    return image.section(*_SECTIONS, _NOTE) is not None
+
+
+def _find(image: Image) -> tuple[int, bytes]:
+    """(address, bytes) of the table, and what follows it in its section."""
+    section = image.section(*_SECTIONS)
+    if section is not None:
+        return section.address, image.content(section)
+    section = image.section(_MERGED)
+    if section is not None:
+        data = image.content(section)
+        for magic in (_GO_1_20, _GO_1_18):
+            for quantum in (1, 4):
+                start = data.find(struct.pack(f"{image.order}IHBB", magic, 0, quantum, image.address_size))
+                if start >= 0:
+                    return section.address + start, data[start:]
+    raise BrokenFileError("no .gopclntab")
 
 
 class _Function(NamedTuple):
@@ -49,12 +73,9 @@ class GoTable:
     """The table of one file, read as the runtime does for its own stack traces."""
 
     def __init__(self, image: Image) -> None:
-        section = image.section(*SECTIONS)
-        if section is None:
-            raise BrokenFileError("no .gopclntab")
         self._image = image
         self._order = image.order
-        self._data = image.content(section)
+        self._address, self._data = _find(image)
         magic, _, self._quantum, word = struct.unpack_from(f"{self._order}IHBB", self._data)
         if magic not in {_GO_1_16, _GO_1_18, _GO_1_20} or word != image.address_size:
             raise BrokenFileError(f".gopclntab of an unknown form, {magic:#x}")
@@ -64,9 +85,8 @@ class GoTable:
         header = struct.unpack_from(f"{self._order}{count}{self._word}", self._data, _HEADER)
         self._names, self._units, self._files, self._pcs, self._functions = header[-5:]
         self._relocated = dict(_relocations(image))
-        self._section = section
         # A position independent file has 0 in the place of addresses, and since 1.26 every file has it here.
-        start_at = section.address + _HEADER + 2 * word
+        start_at = self._address + _HEADER + 2 * word
         listed = 0 if magic == _GO_1_16 else header[2] or self._relocated.get(start_at, 0)
         self._text, self._data_base = listed, None
         if magic != _GO_1_16:
@@ -179,7 +199,7 @@ class GoTable:
     def _module_data(self, text: int) -> tuple[int, int | None]:
         """(`text`, `gofunc`) of `runtime.firstmoduledata`, which begins with the address of our table."""
         size = self._image.address_size
-        table, end = self._section.address, self._section.address + self._section.size
+        table, end = self._address, self._address + len(self._data)
         for at in self._pointers_to(table):
             found = self._pointer(at + size * _WORDS_TO_TEXT)
             if found is None or not self._image.is_code(found) or text not in {0, found}:

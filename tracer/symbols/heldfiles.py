@@ -54,14 +54,18 @@ class ProcessCode:
     perf_map: PerfMapFile | None
     """What a runtime says of the code it has made."""
 
-    def mapped(self) -> list[tuple[int, int, int, HeldFile | PerfMapFile]]:
-        """(start, end, offset, file) of each line that is executable."""
-        found = []
-        for one in self.mappings:
-            file = self.perf_map if not one.is_file else self.files.get(_id(one))
-            if one.executable and file is not None:
-                found.append((one.start, one.end, one.offset, file))
-        return found
+    def mapped(self) -> list[tuple[int, int, int, HeldFile | PerfMapFile | None]]:
+        """(start, end, offset, file) of each line that is executable; None: no file that can be read."""
+        return [
+            (
+                one.start,
+                one.end,
+                one.offset,
+                self.files.get(_id(one)) if one.is_file else self.perf_map,
+            )
+            for one in self.mappings
+            if one.executable
+        ]
 
     def place(self, address: int) -> tuple[HeldFile | PerfMapFile, int] | None:
         """The file at an address, and the offset in it; in a perf map that is the address."""

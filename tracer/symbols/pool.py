@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
 DEADLINE_S = 5.0
-_WORKER = "tracer.symbols.worker"
+_START = "from tracer.symbols.worker import main; main()"
 """Not imported here: what reads ELF files is no part of a process with privileges."""
 _SOFT = 0.6
 """The part of the time after which the worker says what it knows without DWARF."""
@@ -99,7 +99,7 @@ class _Worker:
         self.channel, theirs = socket.socketpair()
         # Isolated: whoever runs us as root from a folder that others write to runs none of their modules.
         home = Path(__file__).resolve().parents[2]
-        script = f"import sys; sys.path.insert(0, {str(home)!r}); from {_WORKER} import main; main()"
+        script = f"import sys; sys.path.insert(0, {str(home)!r}); {_START}"
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-I", "-c", script],
@@ -223,7 +223,7 @@ class Symbolizer:
         return found
 
     def calls(
-        self, registers: dict[int, int], stack: bytes, mapped: Sequence[tuple[int, int, int, File]]
+        self, registers: dict[int, int], stack: bytes, mapped: Sequence[tuple[int, int, int, File | None]]
     ) -> tuple[tuple[tuple[int, bool], ...], bool]:
         """The calls that led to a place, innermost first, and whether that is all of them.
 
@@ -282,18 +282,18 @@ class Symbolizer:
         self,
         registers: dict[int, int],
         stack: bytes,
-        mapped: Sequence[tuple[int, int, int, File]],
+        mapped: Sequence[tuple[int, int, int, File | None]],
         until: float,
     ) -> tuple[tuple[tuple[int, bool], ...], bool]:
         worker = self._ready_worker(until)
         files: dict[int, File] = {}
         lines = []
         for start, end, offset, file in mapped:
-            identity = file.identity
-            if identity not in self._broken:
-                number = self._number(identity)
+            number = 0
+            if file is not None and file.identity not in self._broken:
+                number = self._number(file.identity)
                 files[number] = file
-                lines.append(Mapped(start, end, offset, number))
+            lines.append(Mapped(start, end, offset, number))
         for _ in range(_MOST_LOADS):
             reply = worker.ask(Walk(registers, stack, lines, _patience(until)), until)
             if not isinstance(reply, Unknown):
@@ -307,7 +307,10 @@ class Symbolizer:
                 self._load(worker, files[reply.file], reply.file, until)
             except (OSError, _BrokenError) as error:
                 self._note(self._broken, files[reply.file].identity, str(error))
-                lines = [line for line in lines if line.file != reply.file]
+                lines = [
+                    msgspec.structs.replace(line, file=0) if line.file == reply.file else line
+                    for line in lines
+                ]
         return (), False
 
     def _load(self, worker: _Worker, file: File, number: int, until: float) -> None:

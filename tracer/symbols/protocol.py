@@ -53,6 +53,7 @@ class Mapped(msgspec.Struct, frozen=True, array_like=True):
     end: _Address
     offset: _Address
     file: _Number
+    """0: of none that can be read."""
 
 
 class Walk(msgspec.Struct, frozen=True, tag="walk"):

@@ -12,7 +12,7 @@ from tracer.symbols.cfi import Kind, Row, Rule
 from tracer.symbols.cursor import ADDRESS
 from tracer.symbols.ending import End, UnwindError
 from tracer.symbols.expression import evaluate
-from tracer.symbols.module import Module
+from tracer.symbols.module import Call, Module
 from tracer.symbols.registers import Registers
 from tracer.symbols.trampolines import Trampolines
 
@@ -24,18 +24,23 @@ Code = Module | Trampolines
 
 
 class Located(NamedTuple):
-    """The module at an address of the process."""
+    """What executable memory of the process belongs to."""
 
-    module: Code
+    module: Code | None
+    """None: to no file that can be read; code made at run time."""
     bias: int
-    """Its addresses in the process minus those in the file: `Module.bias()`."""
+    """Addresses in the process minus those in the file: `Module.bias()`."""
+
+    def call_before(self, address: int) -> Call | None:
+        """The call that returns to `address` of the process, in the module's addresses."""
+        return self.module.call_before(address - self.bias) if self.module else None
 
 
 class Modules(Protocol):
     """What is mapped in the process."""
 
     def __call__(self, address: int) -> Located | None:
-        """The module whose code is at `address`; None: none that has a file."""
+        """What the code at `address` belongs to; None: there is no code."""
 
 
 class Frame(NamedTuple):
@@ -43,7 +48,7 @@ class Frame(NamedTuple):
 
     module: Code | None
     address: int
-    """In the module's own addresses; without one, in the process."""
+    """In the module's own addresses; for code made at run time, in the process."""
     returns: bool
     """A return address: the call is before it, so function and line are those of `address - 1`."""
 
@@ -89,13 +94,15 @@ class _Walk:
         """Take down this frame and find the next; raises UnwindError where there is none."""
         looked_up = self.pc - self.returned
         located = self.modules(looked_up)
-        row = None
         if located is None:
-            self.frames.append(Frame(None, self.pc, self.returned))
-        else:
-            module, bias = located
-            frame = Frame(module, self.pc - bias & ADDRESS, self.returned)
-            self.frames.append(frame)
+            if not self.frames:
+                self.frames.append(Frame(None, self.pc, False))
+            raise UnwindError(End.NO_MODULE)
+        module, bias = located
+        frame = Frame(module, self.pc - bias & ADDRESS, self.returned)
+        self.frames.append(frame)
+        row = None
+        if module:
             if module.machine is not self.machine:
                 raise UnwindError
             row = module.row(looked_up - bias)
@@ -169,27 +176,27 @@ class _Walk:
         )
         return self._memory(value) if rule.kind in {Kind.OFFSET, Kind.EXPRESSION} else value
 
-    def _by_call(self, located: Located | None) -> bool:
+    def _by_call(self, located: Located) -> bool:
         """Is this a function that has made no frame, like Go's Syscall6? Go on to its caller."""
-        if self.returned or located is None:
+        if self.returned:
             return False
         link, sp = self.machine.link, self._register(self.machine.sp)
         back = self._memory(sp) if link is None else self._register(link) & self.machine.code
         caller = self.modules(back - 1)
-        call = caller and caller.module.call_before(back - caller.bias)
-        if not call or call.target is None or not self._is_start(caller, call.target, located):
+        call = caller and caller.call_before(back)
+        if not caller or not call or call.target is None or not self._is_start(caller, call.target, located):
             return False
         cfa = sp + _WORD if link is None else sp
         self._go_on(self.known | {self.machine.sp: cfa}, back, cfa, returned=True)
         return True
 
-    def _by_frame_pointer(self, located: Located | None) -> None:
+    def _by_frame_pointer(self, located: Located) -> None:
         """Go on to the return address above the saved frame pointer.
 
         psABI section 3.2.2; AAPCS64 section 6.4.6. A register that is used otherwise looks like one as well:
         so a call has to be before the return address, and if it says what it calls, that is this function.
         """
-        end = End.NO_INFO if located else End.NO_MODULE
+        end = End.NO_INFO if located.module else End.NO_MODULE
         fp = self._register(self.machine.fp)
         if self.chained and fp == 0:
             raise UnwindError(End.OUTERMOST)
@@ -207,21 +214,25 @@ class _Walk:
         self._go_on(known, back, cfa, returned=True)
         self.chained = True
 
-    def _may_return(self, back: int, located: Located | None, outer: int) -> bool:
+    def _may_return(self, back: int, located: Located, outer: int) -> bool:
         caller = self.modules(back - 1)
         if caller is None:
-            return located is None  # from code made at run time to such code
+            return False
+        if caller.module is None:
+            return self.returned or located.module is None
         if outer == 0:
             return True  # Go's goexit has called nobody
-        call = caller.module.call_before(back - caller.bias)
+        call = caller.call_before(back)
         return call is not None and (call.target is None or self._is_start(caller, call.target, located))
 
-    def _is_start(self, caller: Located | None, target: int, located: Located | None) -> bool:
-        """May the function that this frame is in begin at the target of a call in `caller`?"""
-        if located is None or located != caller:
+    def _is_start(self, caller: Located, target: int, located: Located) -> bool:
+        """May this frame be of the function at the target of a call in `caller`?"""
+        if caller.module and caller.module.row(target):
             return False
-        module, bias = located
-        return 0 <= self.pc - bias - target < _LONGEST_FUNCTION and module.row(target) is None
+        if self.returned:  # or one that it has jumped to, as V8's functions do
+            return located.module is None or located == caller
+        # The innermost may keep no frame pointer, as musl's close() does not: it has to be the target itself.
+        return located == caller and 0 <= self.pc - caller.bias - target < _LONGEST_FUNCTION
 
 
 _SAME = Rule(Kind.SAME)

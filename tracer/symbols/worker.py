@@ -72,16 +72,20 @@ class _Kept:
         return self._module
 
     def attach(self, file: BinaryIO) -> bool:
-        self._open.append(file)
-        return self.elf.attach(file)
+        fits = self.elf.attach(file)
+        if fits:
+            self._open.append(file)
+        else:
+            file.close()
+        return fits
 
-    def code(self, start: int, offset: int, _address: int) -> Located | None:
+    def code(self, start: int, offset: int, _address: int) -> Located:
         """What is mapped of it at `start`, from `offset` on."""
         try:
             bias = self.module.bias(start, offset)
         except UnwindError:
-            return None
-        return Located(self.module, bias) if bias is not None else None
+            bias = None
+        return Located(self.module, bias) if bias is not None else _OF_NO_FILE
 
     def frames(self, offset: int) -> tuple[Frame, ...]:
         return self.elf.frames(offset)
@@ -108,9 +112,9 @@ class _KeptMap:
         self.faults: dict[str, str] = {}
         self.size = self._map.size
 
-    def code(self, _start: int, _offset: int, address: int) -> Located | None:
-        """Of code made at run time only what is known to unwind."""
-        return Located(_TRAMPOLINES, 0) if self._map.is_trampoline(address) else None
+    def code(self, _start: int, _offset: int, address: int) -> Located:
+        """What is known of code made at run time."""
+        return Located(_TRAMPOLINES, 0) if self._map.is_trampoline(address) else _OF_NO_FILE
 
     def frames(self, address: int) -> tuple[Frame, ...]:
         found = self._map.find(address)
@@ -121,6 +125,7 @@ class _KeptMap:
 
 
 _TRAMPOLINES = Trampolines()
+_OF_NO_FILE = Located(None, 0)
 
 
 class Worker:
@@ -131,9 +136,8 @@ class Worker:
 
     def answer(self, request: Request, descriptors: list[int]) -> Reply:
         """The reply; never raises for what a file says."""
-        files = [os.fdopen(fd, "rb") for fd in descriptors]
         try:
-            return self._answer(request, files)
+            return self._answer(request, [os.fdopen(fd, "rb") for fd in descriptors])
         except Exception as error:  # noqa: BLE001 - a malformed file breaks its reader in any way
             kept = self._files.pop(request.file, None)
             if kept is not None:
@@ -169,7 +173,8 @@ class Worker:
         )
 
     def _look(self, kept: _Kept | _KeptMap, request: Look) -> Found:
-        signal.setitimer(signal.ITIMER_REAL, request.patience_s)
+        # And once more: what was going on may have caught the first.
+        signal.setitimer(signal.ITIMER_REAL, request.patience_s, request.patience_s / 2)
         try:
             frames = kept.frames(request.offset)
         finally:
@@ -182,7 +187,7 @@ class Worker:
 
     def _walk(self, request: Walk) -> Reply:
         modules = _Modules(request.mapped, self._files)
-        signal.setitimer(signal.ITIMER_REAL, request.patience_s)
+        signal.setitimer(signal.ITIMER_REAL, request.patience_s, request.patience_s / 2)
         try:
             walked = unwind(Registers(_MACHINE, request.registers), request.stack, modules, MOST_CALLS)
         except _MissingError as error:
@@ -220,14 +225,14 @@ class _Modules:
     def __call__(self, address: int) -> Located | None:
         """The module at an address. Raises _MissingError."""
         found = next((one for one in self._mapped if one.start <= address < one.end), None)
-        if found is None:
-            return None
+        if found is None or not found.file:
+            return _OF_NO_FILE if found else None
         kept = self._files.get(found.file)
         if kept is None:
             raise _MissingError(found.file)
         self._files.move_to_end(found.file)
         located = kept.code(found.start, found.offset, address)
-        if located is not None:
+        if located.module is not None:
             self._biases[located.module] = located.bias
         return located
 
