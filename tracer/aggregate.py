@@ -14,14 +14,17 @@ from tracer.flows import MOMENTS_US, FlowCounts, Flows
 from tracer.grouping import grouped, remainder
 from tracer.model import (
     Close,
+    Closed,
     ConnectFailed,
     Counters,
     Event,
     Grade,
     Held,
     Lost,
+    Opening,
     Owner,
     Row,
+    Site,
     Snapshot,
     Start,
     TimeWait,
@@ -31,6 +34,7 @@ from tracer.model import (
 from tracer.paths import Paths
 from tracer.ports import Peak, PortCounts, PortPools
 from tracer.series import SECOND, counted
+from tracer.sites import Sites
 
 _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
@@ -94,6 +98,7 @@ class Aggregator:
         self._ports = PortPools(start)
         self._flows = Flows(start.ts_us)
         self._paths = Paths(start.ts_us)
+        self._sites = Sites()
 
     def take(self, reading: Reading) -> None:
         """Take in events, those of crowds at once; a watcher would not be told of these."""
@@ -123,10 +128,10 @@ class Aggregator:
                 self._flows.connect_failed(event, account)
             elif isinstance(event, Counters):
                 self._ports.counters(event)
+            elif isinstance(event, Site):
+                self._sites.site(event)
             elif isinstance(event, Lost):
-                self._lost += event.count
-                if self._watcher is not None:
-                    self._watcher.lost(event)
+                self._lose(event)
         self._total.close_all(self._closes)
         self._closes.clear()
         self._flows.follow()
@@ -159,6 +164,14 @@ class Aggregator:
         """Take over settings as another part of the same recording found them."""
         self._ports.settings |= {int(netns): values for netns, values in start.sysctl.items()}
 
+    def opened(self, held: Iterable[Held]) -> tuple[Opening, ...]:
+        """Where those were opened of which that was looked at, most first."""
+        return self._sites.opened(held)
+
+    def looked_at(self) -> tuple[int, int]:
+        """Closes of which the place was looked at, and those of them that are not resolved."""
+        return self._sites.looked_at()
+
     def peaks(self) -> tuple[Peak, ...]:
         """Source ports over all the time there was."""
         return self._ports.peaks()
@@ -169,6 +182,7 @@ class Aggregator:
             account.reset()
         self._flows.reset()
         self._paths.reset(now_us)
+        self._sites.reset()
 
     def snapshot(self, now_us: int, by: str = "process") -> Snapshot:
         """All rows, as of `now_us`; `by` is one of GROUPINGS."""
@@ -188,7 +202,7 @@ class Aggregator:
             edges=self._paths.edges(now_us),
             ends=self._paths.ends(now_us),
             ages=self._paths.ages(),
-            recent=self._paths.recent(self._account_of),
+            recent=self._recent(),
         )
 
     def gist(self, now_us: int) -> Snapshot:
@@ -206,17 +220,27 @@ class Aggregator:
             lost=self._lost,
             pools=self._ports.pools(now_us),
             flows=self._flows.flows(now_us),
-            held=self._flows.held(),
+            held=self._flows.held(self._sites.opened),
             overflows=self._flows.overflows(now_us),
             conflicts=self._flows.conflicts(now_us),
             preexisting=len(self._preexisting),
             settings=dict(self._ports.settings),
+            sites=self._sites.found(),
         )
 
     @property
     def size(self) -> int:
         """What a gist goes through: it costs about as much as that many events."""
         return self._flows.size + self._ports.size
+
+    def _recent(self) -> tuple[Closed, ...]:
+        recent = self._paths.recent(self._account_of)
+        if not self._sites:
+            return recent
+        place = self._sites.place
+        return tuple(
+            one if one.close.site is None else one._replace(place=place(one.close.site)) for one in recent
+        )
 
     def _account_of(self, event: Close) -> Account:
         return self._account(event.owner, event.ts_us // SECOND)
@@ -297,6 +321,7 @@ class Aggregator:
         self._closes.append(event)
         self._ports.close(event)
         self._paths.close(event, account)
+        self._sites.close(event, account)
         process = event.owner.process
         self._flows.close(event, account, process.pid if process else None)
         if self._watcher is not None:
@@ -390,6 +415,11 @@ class Aggregator:
             self._flows.hold(event, account)
         if self._watcher is not None:
             self._watcher.held(event, account)
+
+    def _lose(self, event: Lost) -> None:
+        self._lost += event.count
+        if self._watcher is not None:
+            self._watcher.lost(event)
 
     def _release(self, conn: int) -> None:
         held = self._held.pop(conn, None)

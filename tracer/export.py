@@ -37,6 +37,7 @@ def document(snapshot: Snapshot, findings: tuple[Finding, ...]) -> Document:
         "pools": [asdict(pool) for pool in snapshot.pools],
         "rows": [_row(row) for row in (*snapshot.rows, snapshot.unknown, snapshot.total)],
         "flows": [asdict(flow) for flow in snapshot.flows],
+        "sites": [asdict(one) for one in snapshot.sites],
     }
 
 

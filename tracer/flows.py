@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 
 from tracer.account import Account
 from tracer.crowd import Alike, Closes
-from tracer.model import Close, ConnectFailed, Flow, Held, HeldGroup, Tally, TimeWait, TimeWaitEnd
+from tracer.model import Close, ConnectFailed, Flow, Held, HeldGroup, Opening, Tally, TimeWait, TimeWaitEnd
 from tracer.ports import mostly
 from tracer.series import SECOND, Histogram, Series
 from tracer.settings import is_loopback
@@ -263,15 +263,24 @@ class Flows:
         top = nlargest(_SHOWN, groups.items(), key=_weight)
         return tuple(self._made(key, _merged(flows, now_us // SECOND), now_us) for key, flows in top)
 
-    def held(self) -> tuple[HeldGroup, ...]:
-        """Half-closed sockets by process, state and service, most first."""
+    def held(self, opened: Callable[[Iterable[Held]], tuple[Opening, ...]]) -> tuple[HeldGroup, ...]:
+        """Half-closed sockets by process, state and service, most first; `opened` tells where they were."""
         groups: dict[tuple[Account, str, str, int, int], list[Held]] = {}
         for event, account in self._held.values():
             port = event.ends.sport if event.role == "server" else event.ends.dport
             key = (account.present(), event.state, event.role, event.ends.netns, port)
             groups.setdefault(key, []).append(event)
         made = [
-            HeldGroup(account.who(), state, role, netns, port, len(events), min(e.ts_us for e in events))
+            HeldGroup(
+                account.who(),
+                state,
+                role,
+                netns,
+                port,
+                len(events),
+                min(e.ts_us for e in events),
+                opened(events),
+            )
             for (account, state, role, netns, port), events in groups.items()
         ]
         return tuple(sorted(made, key=lambda group: -group.count)[:_SHOWN])

@@ -223,6 +223,20 @@ class Site(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A call site as people see it: sites of which all this is the same are one place."""
+
+    what: str
+    """As `Site.what`."""
+    function: str
+    """The innermost that is the program's own, or where in its file that is; may be hostile text."""
+    file: str | None
+    line: int | None
+    path: tuple[str, ...]
+    """Calls, outermost first; `…` stands for those not seen. Without the runtime's, but for the last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Something could not be recorded."""
 
@@ -500,6 +514,38 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """How many closes came from a place."""
+
+    place: Place | None
+    """None: its site was not resolved."""
+    closes: int
+    time_waits: int
+    """Those of them that left a TIME_WAIT."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSites:
+    """From where in its program a process closes connections: of some closes that was looked at."""
+
+    who: Who
+    closes: int
+    """All there were, looked at or not."""
+    time_waits: int
+    places: tuple[Closing, ...]
+    """Of those looked at, all of them; most TIME_WAITs first, then closes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How many half-closed sockets were opened at a place."""
+
+    place: Place | None
+    """None: its site was not resolved."""
+    sockets: int
+
+
+@dataclass(frozen=True, slots=True)
 class HeldGroup:
     """Half-closed sockets of one process, in one state, for one service."""
 
@@ -512,6 +558,8 @@ class HeldGroup:
     count: int
     oldest_us: int
     """When the oldest came into that state; of a preexisting one, when it was found."""
+    opened: tuple[Opening, ...] = ()
+    """Where, of those of which that was looked at; most first."""
 
 
 class AgeBucket(NamedTuple):
@@ -531,6 +579,8 @@ class Closed(NamedTuple):
     end: TimeWaitEnd | None
     row: str
     """`Row.key` of the process that owns it."""
+    place: Place | None = None
+    """Where it was closed; None: not looked at (`close.site` is None), or not resolved."""
 
 
 GROUPINGS = ("process", "comm", "cgroup", "netns", "peer", "port")
@@ -581,3 +631,5 @@ class Snapshot:
     """Of all connections so far."""
     recent: tuple[Closed, ...] = ()
     """The last connections that ended, oldest first."""
+    sites: tuple[CallSites, ...] = ()
+    """Of processes, whatever the rows stand for; most TIME_WAITs first."""

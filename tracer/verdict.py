@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from tracer.advice import NO_HELP, Remedy, keep_connections, let_peer_close, more_ports, reuse_ports
+from tracer.callsites import top_opening, top_site
 from tracer.model import Flow, Grade, HeldGroup, Pool, Snapshot, Tally, Who
 from tracer.series import SECOND
 from tracer.text import duration, endpoint
@@ -48,6 +49,8 @@ class Finding:
     """What would show it to be wrong."""
     limits: tuple[str, ...] = field(default=())
     """What the trace could not see."""
+    where: str = ""
+    """The call site that most of it comes from, if that was looked at; may be hostile text."""
 
 
 HOST = Who("this host", None, (), None)
@@ -121,6 +124,7 @@ def _ports(snapshot: Snapshot) -> Iterator[Finding]:
                 f" {_of_ports(pool.used, pool)} are held, most by {holder}",
                 evidence,
                 remedies,
+                where=_where(snapshot, pool.who),
                 no_help=NO_HELP,
                 refuted_by="connect() failing with another error than EADDRNOTAVAIL",
             )
@@ -137,6 +141,7 @@ def _ports(snapshot: Snapshot) -> Iterator[Finding]:
                 f" TIME_WAITs/s: {then}",
                 evidence,
                 remedies,
+                where=_where(snapshot, pool.who),
                 no_help=NO_HELP,
                 refuted_by="a rate that falls, or connections that the peer closes first",
             )
@@ -215,6 +220,7 @@ def _held(snapshot: Snapshot) -> Iterator[Finding]:
                         "application",
                     ),
                 ),
+                where=top_opening(group.opened, group.count),
                 refuted_by="a process that still sends on them and closes later",
             )
         else:
@@ -295,6 +301,7 @@ def _reconnects(snapshot: Snapshot) -> Iterator[Finding]:
             f" {duration(flow.age_p50_us)} of use",
             _flow_evidence(flow) | {"settles_at": round(settles)},
             (keep_connections(flow), let_peer_close(flow)),
+            where=_where(snapshot, flow.who),
             no_help=NO_HELP,
             refuted_by="connections that cannot be kept: each for another user or another session",
             confidence="high" if flow.role == "client" else "medium",
@@ -336,6 +343,12 @@ def _nothing(snapshot: Snapshot) -> Finding:
         confidence="high" if snapshot.elapsed_us >= _TIME_WAIT_US else "medium",
         refuted_by="a busier hour than the one that was traced",
     )
+
+
+def _where(snapshot: Snapshot, who: Who) -> str:
+    """From which call site its TIME_WAITs come."""
+    sites = next((one for one in snapshot.sites if one.who.row == who.row), None)
+    return top_site(sites) if sites else ""
 
 
 def _poolable(flow: Flow) -> bool:

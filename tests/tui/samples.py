@@ -14,13 +14,16 @@ import hypothesis.strategies as st
 from tracer.errors import TwtraceError
 from tracer.model import (
     AgeBucket,
+    CallSites,
     Close,
     Closed,
+    Closing,
     Endpoints,
     Flow,
     Grade,
     HeldGroup,
     Owner,
+    Place,
     Pool,
     Process,
     Row,
@@ -536,6 +539,28 @@ def drilled(**fields: object) -> Snapshot:
     }
     return busy(**(usual | fields))
 
+
+def _place(function: str, file: str | None, line: int | None, *callers: str) -> Place:
+    return Place("close", function, file, line, (*callers, function, "close"))
+
+
+FINISH, REAP = (
+    _place("finish_request", "src/server.c", 88, "main", "serve"),
+    _place("Pool::reap(Clock&)", "/home/ci/build/orders/src/pool/reaper.cc", 1117, "main", "Pool::run()"),
+)
+SITES = CallSites(
+    who("orders-api[4711]"),
+    29_670,
+    29_400,
+    (
+        Closing(FINISH, 91, 91),
+        Closing(_place("give_up", "src/server.c", 131, "main", "serve"), 20, 20),
+        Closing(REAP, 8, 8),
+        Closing(None, 6, 6),
+        Closing(_place("stop", None, None, "main"), 3, 3),
+    ),
+)
+"""From where orders-api closes."""
 
 HOSTILE = st.one_of(
     st.sampled_from(

@@ -19,8 +19,10 @@ from tests.tui.samples import (
     NETNS,
     ORDERS,
     QUIET_POOL,
+    REAP,
     REPLICA,
     ROWS,
+    SITES,
     UNKNOWN,
     closed,
     drilled,
@@ -35,12 +37,15 @@ from tests.tui.samples import (
 )
 from tracer.model import (
     UNKNOWN_OWNER,
+    CallSites,
     Closed,
+    Closing,
     Endpoints,
     Flow,
     Grade,
     HeldGroup,
     Owner,
+    Place,
     Pool,
     Process,
     Row,
@@ -682,6 +687,48 @@ def test_a_socket_is_found_by_its_number() -> None:
     assert detail.find_closed(shown, "0") is None
 
 
+def test_socket_says_from_where_it_was_closed() -> None:
+    looked_at = closed(site=3)
+    assert socket(looked_at._replace(place=REAP), 76)[9:12] == [
+        "call site Pool::reap(Clock&) /home/ci/build/orders/src/pool/reaper.cc:1117",
+        "          main → Pool::run() → Pool::reap(Clock&) → close",
+        "states    none was seen",
+    ]
+    assert "call site not resolved" in socket(looked_at)
+    assert not [line for line in socket(closed()) if "call site" in line]
+
+
+# Call sites
+
+
+def test_call_sites() -> None:
+    shown = drilled(sites=(SITES,))
+    whole = why(shown, DRILLED, NARROW, 18)
+    assert whole[:9] == why(drilled(), DRILLED, NARROW)
+    assert whole[9:] == [
+        "call sites of 128 TIME_WAITs looked at, of 29,400",
+        "  71%  finish_request                                    src/server.c:88",
+        "  16%  give_up                                          src/server.c:131",
+        "   6%  Pool::reap(Clock&)               …/orders/src/pool/reaper.cc:1117",
+        "   2%  elsewhere",
+        "   5%  not resolved",
+    ]
+    assert why(shown, CURL, NARROW) == why(drilled(), CURL, NARROW)
+    assert why(shown, shown.total, NARROW) == why(drilled(), drilled().total, NARROW)
+
+
+def test_call_sites_with_little_room() -> None:
+    shown = drilled(sites=(SITES,))
+    assert why(shown, DRILLED, HALF, 9) == [
+        *why(drilled(), DRILLED, HALF, 5),
+        "call sites of 128 TIME_WAITs looked at, of 29,400",
+        "  71%  finish_request                     src/server.c:88",
+        "  16%  give_up                           src/server.c:131",
+        "   6%  Pool::reap(Clock&)       …/src/pool/reaper.cc:1117",
+    ]
+    assert why(shown, DRILLED, HALF, 14)[-2:] == ["   2%  elsewhere", "   5%  not resolved"]
+
+
 # Whatever names there are
 
 
@@ -706,13 +753,15 @@ def hostile_snapshot(name: str, address: str) -> tuple[Snapshot, Row]:
     ends = Endpoints(1, NETNS, 6, address, 1, address, 5432)
     last = closed(owner=owner, opener=owner, ends=ends, states=states, via=name, end=ended(0, by=owner))
     strange = closed(owner=process(2, name), how=name, first=name, role=name, end=ended(0, reason=name))
+    place = Place("close", name, name, 8, (name, name))
     shown = drilled(
         rows=(one,),
         flows=(there,),
         pools=(pool(saddr=address, daddr=address),),
         held=(HeldGroup(whose, "CLOSE_WAIT", name, NETNS, 80, 3, 0),),
         overflows=(Tally(NETNS, 1, 1, whose),),
-        recent=(last._replace(row="a[1]"), strange._replace(row="a[1]")),
+        recent=(last._replace(row="a[1]", place=place), strange._replace(row="a[1]")),
+        sites=(CallSites(whose, 9, 9, (Closing(place, 1, 1), Closing(None, 1, 1))),),
     )
     return shown, one
 

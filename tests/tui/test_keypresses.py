@@ -35,6 +35,7 @@ from tests.tui.samples import (
     DRILLED,
     JAVA,
     ORDERS,
+    SITES,
     FakeEngine,
     FakeRecorder,
     FakeReplay,
@@ -1074,6 +1075,21 @@ def test_all_is_readable(theme: str) -> None:
             await user.home()
 
     drive(steps, shown=drilled(lost=5))
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE])
+def test_call_sites_of_a_process(size: tuple[int, int]) -> None:
+    async def steps(user: User) -> None:
+        await user.go("detail")
+        await user.sees(
+            "call sites of 128 TIME_WAITs looked at, of 29,400", "71%  finish_request", "Pool::reap"
+        )
+        if size != MIDDLE:
+            await user.sees("5%  not resolved")
+        await user.show(drilled())
+        assert "call sites" not in user.text
+
+    drive(steps, shown=drilled(sites=(SITES,)), size=size)
 
 
 def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,9 @@ def test_json_has_all_that_is_known() -> None:
         "by": "process",
         "filter": "tw>9 proc:x",
     }
-    assert {name for name in found if isinstance(found[name], list)} == {"findings", "pools", "rows", "flows"}
+    assert {name for name in found if isinstance(found[name], list)} == {
+        *("findings", "pools", "rows", "flows", "sites"),
+    }
     assert [one["id"] for one in found["findings"]] == [one.id for one in judge(shown)]
     assert found["findings"][0]["severity"] == "warn"
     assert found["findings"][0]["who"]["grade"] == "certain"

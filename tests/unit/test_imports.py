@@ -18,6 +18,7 @@ PURE = {
         "advice",
         "aggregate",
         "audit",
+        "callsites",
         "claims",
         "cli",
         "duration",
@@ -30,6 +31,7 @@ PURE = {
         "lifetime",
         "lines",
         "model",
+        "places",
         "portmodel",
         "ports",
         "reader",
@@ -41,6 +43,7 @@ PURE = {
         "report.text",
         "schema",
         "series",
+        "sites",
     ),
     *("settings", "table", "text", "tracefile", "verdict", "whatif"),
 }

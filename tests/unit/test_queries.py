@@ -21,6 +21,7 @@ import pytest
 import zstandard
 
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
+from tests.unit.stacks import closing, frame, libc, site
 from tracer.model import (
     CONNECTION_EVENTS,
     Balance,
@@ -34,6 +35,7 @@ from tracer.model import (
     Owner,
     Process,
 )
+from tracer.places import NOT_RESOLVED
 from tracer.record import Encoder
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +110,12 @@ def second_trace() -> Iterator[Event]:
     elsewhere = connection(45, ("127.0.0.1", 5432), ("127.0.0.1", 5003), netns=2)
     yield close(45, app, role="server", first="remote", where=elsewhere)
     yield close(44, app, where=connection(44, ("::1", 5004), ("::1", 5432)))
+    for conn, number in ((60, 1), (61, 1), (62, 2), (63, 3), (64, 4)):
+        yield close(conn, app)._replace(site=number)
+    yield close(65, app, first="remote")._replace(site=1)
+    yield closing(1)
+    yield closing(2, line=131)
+    yield site(3, libc("close"), frame(None))
 
 
 def third_trace() -> Iterator[Event]:
@@ -120,6 +128,8 @@ def third_trace() -> Iterator[Event]:
         where = connection(conn, (address, 5432), (address, 4960 + conn), netns=7)
         yield close(conn, db, role="server", first="remote", where=where)
     yield birth(50, db)
+    yield close(51, db)._replace(site=1)
+    yield closing(1)
 
 
 def written(events: Iterable[Event], host: str, *, complete: bool = True) -> bytes:
@@ -482,6 +492,25 @@ def other_ends(lines: list[Line]) -> list[Row]:
     return sorted(((*key, count) for key, count in found.items()), key=lambda row: (-row[4], row[:4]))
 
 
+def call_sites(lines: list[Line]) -> list[Row]:
+    places: dict[Row, Row] = {}
+    for line in of_type(lines, "site"):
+        own = next(one for one in line["frames"] if "/libc.so" not in one["module"])
+        key = (line["host"], line["trace"], line["site"])
+        places[key] = (own.get("function", NOT_RESOLVED), own.get("file"), own.get("line"))
+    looked_at = [line for line in of_type(lines, "close") if "site" in line]
+    groups = grouped(
+        looked_at,
+        lambda line: (
+            line["host"],
+            comm(line),
+            *places.get((line["host"], line["trace"], line["site"]), (NOT_RESOLVED, None, None)),
+        ),
+    )
+    rows = [(*key, len(of), number(of, time_wait=True)) for key, of in groups.items()]
+    return sorted(rows, key=lambda row: (-row[6], -row[5], row[:3], row[3] or "~", row[4] or 0))
+
+
 ANSWERS = [
     limits,
     holders,
@@ -495,6 +524,7 @@ ANSWERS = [
     comparison,
     causes,
     other_ends,
+    call_sites,
 ]
 
 

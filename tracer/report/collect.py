@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tracer.account import Account
-from tracer.model import UNKNOWN_OWNER, Close, Endpoints, Grade, Held, Lost, Owner, TimeWait, TimeWaitEnd
+from tracer.model import (
+    UNKNOWN_OWNER,
+    Close,
+    Endpoints,
+    Grade,
+    Held,
+    Lost,
+    Opening,
+    Owner,
+    TimeWait,
+    TimeWaitEnd,
+)
 from tracer.report.grouping import last_state, name_of
 from tracer.report.model import Bin, Dwell, NeverClosed, Reason, Table, Way, WhoRow
 from tracer.report.population import Populations
@@ -185,6 +196,14 @@ class Collector:
             waited[shape[:4]] += count * shape[4]
         return tuple(Way(*way, count, waited[way]) for way, count in closes.most_common())
 
+    def ended(self) -> int:
+        """Closes by a process: it sent a FIN or a reset."""
+        return sum(
+            count
+            for (_, _, how, via, _), count in self._sum().shapes.items()
+            if via != "unknown" and how != "failed"
+        )
+
     def dwells(self) -> tuple[Dwell, ...]:
         """As Report.dwells."""
         self._count_states()
@@ -213,8 +232,10 @@ class Collector:
             for second in range(min(seconds), max(seconds) + 1)
         )
 
-    def never_closed(self, now_us: int) -> tuple[NeverClosed, ...]:
-        """As Report.never_closed."""
+    def never_closed(
+        self, now_us: int, opened: Callable[[Iterable[Held]], tuple[Opening, ...]]
+    ) -> tuple[NeverClosed, ...]:
+        """As Report.never_closed; `opened` tells where they were."""
         groups: dict[_Group, list[Held]] = {}
         for event, account, _ in self._held.values():
             groups.setdefault(_group(event, account.present()), []).append(event)
@@ -239,6 +260,7 @@ class Collector:
                     from_before=sum(event.preexisting for event in events),
                     closed_late=late[group],
                     peers=tuple(peer for peer, _ in peers.most_common(_PEERS)),
+                    opened=opened(events),
                 )
             )
         return tuple(sorted(made, key=lambda one: (one.state != "CLOSE_WAIT", -one.count)))

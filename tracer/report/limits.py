@@ -37,6 +37,12 @@ class Facts:
     """TIME_WAITs from before."""
     unseen: int
     """Closes of connections from before."""
+    ended: int
+    """Closes by a process, ..."""
+    looked_at: int
+    """... those of them of which the call site was looked at, ..."""
+    unresolved: int
+    """... and those of these of which nobody knows it."""
     snapshot: Snapshot
     processes: Table
 
@@ -49,6 +55,7 @@ def limits_of(facts: Facts) -> tuple[Limit, ...]:
         *_of_recording(facts),
         *_of_filters(facts),
         *_of_sight(facts),
+        *_of_sites(facts),
     ]
     return tuple(sorted(found, key=lambda limit: not limit.grave))
 
@@ -156,6 +163,23 @@ def _of_sight(facts: Facts) -> list[Limit]:
         )
     if text := _OF_HOOKS.get(snapshot.hooks):
         found.append(Limit("hooks", text))
+    return found
+
+
+def _of_sites(facts: Facts) -> list[Limit]:
+    found = []
+    if 0 < facts.looked_at < facts.ended:
+        found.append(
+            Limit(
+                "sites",
+                f"call sites: {facts.looked_at:,} of {facts.ended:,} closes by a process were looked at;"
+                " shares are of these",
+            )
+        )
+    if facts.unresolved:
+        found.append(
+            Limit("sites", f"call sites: {facts.unresolved:,} of {facts.looked_at:,} are not resolved")
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracer.model import Grade, Snapshot, Start, Who
+from tracer.model import Grade, Opening, Snapshot, Start, Who
 from tracer.verdict import Finding
 from tracer.whatif import Outcome
 
@@ -24,7 +24,7 @@ class Limit:
 
     id: str
     """`doubt`, `cut_off`, `part_missing`, `lost`, `ledger`, `filter`, `hooks`, `preexisting`,
-    `unseen`, `unknown`, `short`."""
+    `unseen`, `unknown`, `sites`, `short`."""
     text: str
     grave: bool = False
     """Figures may be wrong, and not only less than everything."""
@@ -208,6 +208,8 @@ class NeverClosed:
     """As many like them were closed before the end, after having been held."""
     peers: tuple[str, ...]
     """The most frequent, at most three."""
+    opened: tuple[Opening, ...]
+    """Where, of those of which that was looked at; most first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ def _sections(report: Report) -> tuple[_Section, ...]:
         _Section("who", "Who", _who(report)),
         _Section("does", "What each process does", _sentences(report)),
         _Section("held", "Never closed, as of the end", (tables.never_closed(report.never_closed),)),
+        _Section("sites", "Call sites", tuple(tables.call_sites(report.snapshot.sites))),
         _Section("states", "Ways from state to state", _states(report)),
         _Section("ways", "Closed how", (tables.ways(report.ways, report.who.total.closes),)),
         _Section("dwell", "How long states last", (tables.dwells(report.dwells),)),
@@ -218,6 +219,7 @@ def _verdict(report: Report) -> tuple[Child, ...]:
 
 def _finding(finding: Finding) -> Element:
     told: list[tuple[str, tuple[str, ...]]] = [("why", (finding.why,))]
+    told += [("where", (finding.where,))] if finding.where else []
     told += [("do", (remedy.do, " → ", remedy.effect)) for remedy in finding.remedies]
     if finding.severity > Severity.FINE and finding.refuted_by:
         told.append(("unless", (finding.refuted_by,)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from xml.etree.ElementTree import Element
 
-from tracer.model import Grade
+from tracer.callsites import headline, opened_at, shares_of
+from tracer.model import CallSites, Grade
+from tracer.places import NOT_RESOLVED, called, spot
 from tracer.report.layout import lasting
 from tracer.report.markup import Child, element, short
 from tracer.report.model import (
@@ -31,6 +33,8 @@ from tracer.whatif import Outcome
 
 ROWS = 100
 """Of a table; what it leaves out is said, and --json has it."""
+_PROCESSES = 20
+"""Whose call sites are told."""
 _NAME = 80
 """Characters of a name."""
 
@@ -229,7 +233,8 @@ def _of_ports(pool: PoolPeak) -> Child:
 def never_closed(groups: tuple[NeverClosed, ...]) -> Element | None:
     """Who holds how many in which state, and for how long."""
     sides = {"server": "accepted on", "client": "opened to"}
-    lines = [
+    has_sites = any(one.opened for one in groups)
+    lines: list[Cells] = [
         (
             name_of(one.who.label),
             one.state,
@@ -240,13 +245,46 @@ def never_closed(groups: tuple[NeverClosed, ...]) -> Element | None:
             f"{one.from_before:,}",
             f"{one.closed_late:,}",
             name_of(", ".join(one.peers)),
+            *([element("bdi", "; ".join(opened_at(one.opened, one.count)))] if has_sites else []),
         )
         for one in groups
     ]
     return _of(
         "Never closed",
-        "owner, state, which, #held, #shortest, #longest, #from before, #closed late, peers",
+        "owner, state, which, #held, #shortest, #longest, #from before, #closed late, peers"
+        + ", call site" * has_sites,
         lines,
+    )
+
+
+def call_sites(found: tuple[CallSites, ...]) -> list[Element | None]:
+    """For each process a line and a table: from where in its program it closes."""
+    told = [
+        part
+        for one in found[:_PROCESSES]
+        for part in (element("p", name_of(one.who.label), ": ", headline(shares_of(one))), _places(one))
+    ]
+    return [*told, left_out(len(found) - _PROCESSES)]
+
+
+def _places(sites: CallSites) -> Element:
+    time_waits = sum(one.time_waits for one in sites.places)
+    closes = sum(one.closes for one in sites.places)
+    return _table(
+        f"Call sites of {sites.who.label}",
+        "function, source, #TIME_WAITs, #share, #closes, #share, calls",
+        [
+            (
+                name_of(one.place.function if one.place else NOT_RESOLVED),
+                name_of(spot(one.place)) if one.place else "",
+                f"{one.time_waits:,}",
+                percent(one.time_waits, time_waits),
+                f"{one.closes:,}",
+                percent(one.closes, closes),
+                element("bdi", called(one.place)) if one.place else "",
+            )
+            for one in sites.places
+        ],
     )
 
 

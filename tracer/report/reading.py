@@ -141,7 +141,7 @@ class Reading:
         self._verdicts.note(snapshot)
         collector, elapsed_us = self.collector, snapshot.elapsed_us
         processes = collector.processes(elapsed_us)
-        never_closed = collector.never_closed(self.now_us)
+        never_closed = collector.never_closed(self.now_us, self._aggregator.opened)
         what_if = self._what_if
         return Report(
             start=self.start,
@@ -173,6 +173,7 @@ class Reading:
 
     def _facts(self, snapshot: Snapshot, processes: Table) -> Facts:
         several = len(self.parts) > 1
+        looked_at, unresolved = self._aggregator.looked_at()
         return Facts(
             starts=tuple(part.start for part in self.parts),
             ends=tuple(part.end for part in self.parts),
@@ -187,6 +188,9 @@ class Reading:
             lost=dict(self.collector.lost_by),
             preexisting=self.collector.preexisting,
             unseen=self.collector.unseen,
+            ended=self.collector.ended(),
+            looked_at=looked_at,
+            unresolved=unresolved,
             snapshot=snapshot,
             processes=processes,
         )

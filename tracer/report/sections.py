@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from tracer.callsites import opened_at
 from tracer.model import Grade
 from tracer.report.layout import lasting, more, wrapped
 from tracer.report.model import (
@@ -117,6 +118,8 @@ def never_closed(groups: tuple[NeverClosed, ...]) -> list[str]:
         if one.closed_late:
             text += f"; {one.closed_late:,} more were closed late"
         lines += wrapped(f"{text}; peers: {', '.join(one.peers)}")
+        for place in opened_at(one.opened, one.count):
+            lines += wrapped(place, indent="    ", hang=" " * 6)
     return lines + more(len(groups) - _POOLS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from tracer.report.callsites import call_sites
 from tracer.report.layout import COLUMNS, lasting, more, spans, wrapped
 from tracer.report.model import Report, Reports
 from tracer.report.sections import (
@@ -60,6 +61,7 @@ def _lines(report: Report) -> list[str]:
         (f"WHO, by {report.who.by}{doubtful}", who(report.who)),
         ("WHAT EACH DOES", _sentences(report)),
         ("NEVER CLOSED, as of the end", never_closed(report.never_closed)),
+        ("CALL SITES, where in its program a process closes", call_sites(report.snapshot.sites)),
         ("CLOSED HOW", ways(report.ways, report.who.total.closes)),
         ("STATES and how long they last (quantiles within 1.6 %)", states(report.dwells)),
         ("TIME_WAITS and what ended them", endings(report)),
@@ -102,6 +104,7 @@ def _finding(finding: Finding) -> list[str]:
     head = f"{MARKS[finding.severity]} {finding.severity.name:<8} {finding.who.label}"
     lines = wrapped(f"{head}  ({finding.id}, confidence {finding.confidence})", indent="")
     lines += _labelled("why:", finding.why)
+    lines += _labelled("where:", finding.where) if finding.where else []
     for remedy in finding.remedies:
         lines += _labelled("do:", f"{remedy.do} → {remedy.effect}")
     if finding.severity > Severity.FINE:

@@ -9,11 +9,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tracer.account import MAX_NAMED_PIDS
+from tracer.callsites import looked_at, rest, shares_of
 from tracer.model import HeldGroup, Row, Snapshot
+from tracer.places import spot
 from tracer.series import SECOND
 from tracer.text import duration, percent, printable, width
 from tracer.tui.cells import GLYPHS, WARNING, Cell, Severity, TextLine, cut, text_of
-from tracer.tui.drill import GRADES, Clock, crumbs, find_closed, find_flow, flow_key, flows_of, is_sum
+from tracer.tui.drill import (
+    GRADES,
+    Clock,
+    crumbs,
+    find_closed,
+    find_flow,
+    flow_key,
+    flows_of,
+    is_sum,
+    sites_of,
+)
 from tracer.tui.peers import peer, peer_table
 from tracer.tui.sockets import socket, socket_table
 from tracer.tui.typical import typical
@@ -41,6 +53,9 @@ _MOST_HELD = 3
 _ROOMY = 4
 """Rows that are enough for who it is, how surely, and where."""
 _SPARK = 24
+_LEAST_SITES = 3
+_LINE = 6
+"""Columns of the number of a line."""
 
 
 def identity(snapshot: Snapshot, row: Row, columns: int, rows: int) -> tuple[TextLine, ...]:
@@ -138,15 +153,18 @@ class _Branch(NamedTuple):
 
 
 def why(snapshot: Snapshot, row: Row, columns: int, rows: int) -> tuple[TextLine, ...]:
-    """How it ends its connections, as a tree whose parts add up to its closes; then what it never closed.
+    """How it ends its connections, as a tree whose parts add up to its closes.
 
-    With little room what never happened is left out, and what happened least goes together.
+    Then what it never closed, and from where in its program it closes. With little room what never
+    happened is left out, and what happened least goes together.
     """
     columns = min(columns, _TREE)
     held = _held(snapshot, row)
     head = between(f"Σ {row.closes:,} closes", f"{row.close_rate:,.1f}/s now", columns, Severity.STRONG)
-    tree = _tree(_branches(snapshot, row), row, columns, rows - 1 - len(held)) if row.closes else []
-    return within((head, *tree, *held), columns, rows)
+    sites = _sites(snapshot, row, columns, (rows - len(held)) // 2)
+    left = rows - 1 - len(held) - len(sites)
+    tree = _tree(_branches(snapshot, row), row, columns, left) if row.closes else []
+    return within((head, *tree, *held, *sites), columns, rows)
 
 
 def _tree(branches: list[_Branch], row: Row, columns: int, rows: int) -> list[TextLine]:
@@ -215,6 +233,21 @@ def _held(snapshot: Snapshot, row: Row) -> list[TextLine]:
     if not groups and row.held_close_wait:
         return [(Cell(f"{WARNING} {row.held_close_wait:,} left open in CLOSE_WAIT", Severity.WARN),)]
     return [_held_line(snapshot, group) for group in groups[:_MOST_HELD]]
+
+
+def _sites(snapshot: Snapshot, row: Row, columns: int, rows: int) -> list[TextLine]:
+    """A headline and the places that most comes from, in at most so many rows."""
+    found = sites_of(snapshot, row)
+    if found is None:
+        return []
+    shares = shares_of(found)
+    lines: list[TextLine] = [(Cell(looked_at(shares), Severity.FAINT),)]
+    for place, count in shares.told:
+        words = f"{percent(count, shares.looked_at):>5}  {printable(place.function)}"
+        lines.append(between(words, printable(spot(place, columns // 2 - _LINE)), columns))
+    for words, count in rest(shares):
+        lines.append((Cell(f"{percent(count, shares.looked_at):>5}  {words}", Severity.FAINT),))
+    return lines[: max(rows, _LEAST_SITES)]
 
 
 def _held_line(snapshot: Snapshot, group: HeldGroup) -> TextLine:

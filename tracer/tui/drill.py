@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tracer.model import Close, Closed, Flow, Grade, Owner, Row, Snapshot
+from tracer.model import CallSites, Close, Closed, Flow, Grade, Owner, Row, Snapshot
 from tracer.text import endpoint, printable, width
 from tracer.tui.cells import GLYPHS, NOTHING, Cell, Severity, TextLine, clip, cut, cut_before
 
@@ -49,6 +49,11 @@ def flows_of(snapshot: Snapshot, row: Row) -> tuple[Flow, ...]:
     """What it does with each of its peers, most TIME_WAITs first."""
     everything = is_sum(snapshot, row)
     return tuple(flow for flow in snapshot.flows if everything or flow.who.row == row.key)
+
+
+def sites_of(snapshot: Snapshot, row: Row) -> CallSites | None:
+    """From where in its program it closes; None: not looked at, or the row is no process."""
+    return next((one for one in snapshot.sites if one.who.row == row.key), None)
 
 
 def closes_of(snapshot: Snapshot, row: Row) -> tuple[Closed, ...]:

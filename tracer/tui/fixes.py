@@ -125,6 +125,8 @@ class _Screen:
         """One of them."""
         yield _head(finding, self._columns)
         yield from self._labelled("why", finding.why)
+        if finding.where:
+            yield from self._labelled("where", finding.where)
         figures = " · ".join(_figures(finding))
         if figures:
             yield from self._labelled("evidence", figures, Weight.FAINT)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tracer.lifetime import TIMEWAIT_US
 from tracer.model import Close, Closed, Owner, Row, Snapshot, TimeWaitEnd
+from tracer.places import NOT_RESOLVED, called, named
 from tracer.series import SECOND
 from tracer.text import duration, printable
 from tracer.tui.cells import GLYPHS, NOTHING, WARNING, Severity, TextLine
@@ -40,6 +41,9 @@ ORDER = (
     "LAST_ACK",
 )
 """Of the states a connection passes."""
+
+_CALLS = 16
+"""Of a path; all that are kept."""
 
 Fact = tuple[str, str, Severity]
 
@@ -162,12 +166,22 @@ def _facts(closed: Closed, now_us: int, clock: Clock) -> Iterator[Fact]:
         yield "opened", clock(close.ts_us - close.age_us), Severity.PLAIN
     lasted = "" if close.age_us is None else f" after {duration(close.age_us)}"
     yield "closed", f"{clock(close.ts_us)}{lasted}: {_how(close)}", Severity.PLAIN
+    yield from _call_site(closed)
     passed = sorted(close.states.items(), key=lambda item: (*ORDER, item[0]).index(item[0]))
     states = " → ".join(f"{state} {duration(us)}".replace(" ", GLUE) for state, us in passed)
     yield "states", states or "none was seen", Severity.PLAIN
     yield _time_wait(closed, now_us, clock)
     if end is not None:
         yield from _end(end)
+
+
+def _call_site(closed: Closed) -> Iterator[Fact]:
+    """From where its FIN or reset was sent."""
+    if closed.place is not None:
+        yield "call site", named(closed.place), Severity.STRONG
+        yield "", called(closed.place, _CALLS), Severity.PLAIN
+    elif closed.close.site is not None:
+        yield "call site", NOT_RESOLVED, Severity.FAINT
 
 
 def _doer(doer: Owner, owner: Owner) -> str:

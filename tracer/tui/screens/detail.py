@@ -45,6 +45,7 @@ class Detail(Screen[None]):
     Detail #typical { height: 5; }
     Detail #fixes { height: 8; display: none; }
     Detail.-large #fixes { display: block; }
+    Detail.-large.-sites #middle { height: 16; }
     Detail.-small #identity, Detail.-small #middle, Detail.-small #typical { height: 1fr; }
     """
     name_of_keys: ClassVar[str] = "detail"
@@ -84,6 +85,8 @@ class Detail(Screen[None]):
         """Draw `scene`."""
         self._scene = scene
         self._row = scene.row(self.row_key) or self._row
+        has_sites = self._row is not None and drill.sites_of(scene.snapshot, self._row) is not None
+        self.set_class(has_sites, "-sites")
         self.query_one(StatusLine).scene = scene
         for panel in self.query(Panel):
             panel.show(scene)
