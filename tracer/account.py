@@ -229,7 +229,7 @@ class Account:
         """The most frequent peer; for a server with the port it was served on."""
         if not self.peers:
             return None
-        address, port, is_server = max(self.peers, key=lambda peer: (self.peers[peer], peer))
+        address, port, is_server = max(self.peers, key=self.peers.__getitem__)
         return f"{address} (:{port})" if is_server else endpoint(address, port)
 
     def role(self) -> str:

@@ -250,7 +250,7 @@ def mostly(owners: Counter[Account]) -> Who:
         by_account[account.present()] += count
     if not by_account:
         return NOBODY
-    return max(by_account, key=lambda account: (by_account[account], account.row_key())).who()
+    return min(by_account, key=lambda account: (-by_account[account], account.row_key())).who()
 
 
 def _key(ends: Endpoints, *, bound: bool) -> Key:

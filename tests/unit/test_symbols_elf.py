@@ -92,6 +92,25 @@ def test_a_library_by_its_exported_names_alone(tmp_path: Path) -> None:
     assert found == {"innermost": (Frame("outer"),), "middle": (Frame("outer"),), "hidden": ()}
 
 
+def test_the_plain_one_of_many_names(tmp_path: Path) -> None:
+    names = ("__outer", "_outer", "outer", "an_outer")
+    aliases = [f'extern __typeof(__GI_outer) {name} __attribute__((alias("__GI_outer")));' for name in names]
+    source = "\n".join(
+        (C_SOURCE.replace("outer(int x)", "__GI_outer(int x)").replace("outer(1)", "__GI_outer(1)"), *aliases)
+    )
+    for flags in (["-g"], []):
+        program = build(tmp_path, "prog", source, "gcc", "-O2", *flags, "prog.c")
+        assert told(program)["innermost"][-1].function == "outer"
+
+
+def test_sections_compressed_with_zstd(tmp_path: Path) -> None:
+    program = build(tmp_path, "prog", C_SOURCE, "gcc", "-g", "-O2", "prog.c")
+    done = subprocess.run(["objcopy", "--compress-debug-sections=zstd", program], check=False)
+    if done.returncode:
+        pytest.skip("objcopy compresses without zstd, before binutils 2.40")
+    assert told(program) == inlined(tmp_path)
+
+
 def separated(folder: Path, *flags: str) -> tuple[Path, Path]:
     """(a stripped program with `.gnu_debuglink`, its debug file)."""
     program = build(folder, "prog", C_SOURCE, "gcc", "-g", "-O2", *flags, "prog.c")

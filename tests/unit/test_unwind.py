@@ -313,6 +313,39 @@ def test_functions_with_neither_are_not_gone_over(tmp_path: Path) -> None:
     assert one.unwound.end is End.NO_INFO
 
 
+WITHOUT_CFI = """
+int raw(int file);
+__asm__("raw: " PUSHES " mov $3, %eax; syscall; " POPS " ret; .size raw, . - raw");
+PLAIN int middle(int more) {
+	int pair[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+	more += raw(pair[0]);
+	STAY;
+	return more;
+}
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 code")
+@pytest.mark.parametrize(
+    ("pushes", "pops", "expected", "end"),
+    [
+        ("", "", ["raw", "middle", "main", *C_BELOW], End.OUTERMOST),
+        ("push %rbx;", "pop %rbx;", ["raw"], End.NO_INFO),
+    ],
+)
+def test_the_caller_of_a_function_without_cfi(
+    pushes: str, pops: str, expected: list[str], end: End, tmp_path: Path
+) -> None:
+    """The frame pointer is that of middle() and leads to main(): middle() is found otherwise, or no one."""
+    flags = ("-O2", "-fno-omit-frame-pointer", f'-DPUSHES="{pushes}"', f'-DPOPS="{pops}"')
+    stops = closing([build(tmp_path, WITHOUT_CFI + MAIN, *flags), ""])
+    stopped = next(stops)
+    stops.close()
+    unwound = unwind(stopped.registers, stopped.stack, stopped.modules)
+    assert (names(stopped, unwound), unwound.end) == (expected, end)
+
+
 UNWINDING = """
 struct Closer { PLAIN ~Closer() { closes(1); STAY; } };
 PLAIN void throws() { Closer closer; throw 1; }

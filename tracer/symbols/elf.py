@@ -21,6 +21,7 @@ from tracer.symbols.symboltable import SymbolTable
 _DEBUG_INFO = (".debug_info", ".zdebug_info")
 _NT_GNU_BUILD_ID = 3
 _BUILD_ID_SIZES = range(4, 65)
+_LONGEST_FILE_NAME = 255
 _LARGEST_MINI = 1 << 26
 _LONGEST_REASON = 200
 
@@ -77,13 +78,13 @@ class ElfFile:
         if address is None:
             return ()
         frames = self._go_frames(address) or self._dwarf_frames(address)
-        if frames and frames[-1].function is not None:
-            return frames
-        name = self._symbol(address)
-        if not frames:
-            return (Frame(name),) if name else ()
-        last = frames[-1]
-        return (*frames[:-1], Frame(name, last.file, last.line))
+        last = frames[-1] if frames else Frame(None)
+        # The C library's code calls `close` `__GI___close`; the symbol table has both.
+        if last.function is None or last.function.startswith("__"):
+            name = self._symbol(address)
+            if name is not None and (last.function is None or not name.startswith("_")):
+                return (*frames[:-1], Frame(name, last.file, last.line))
+        return frames
 
     def _go_frames(self, address: int) -> tuple[Frame, ...]:
         if "go" in self.faults or not golang.is_go(self._image):
@@ -148,21 +149,27 @@ class ElfFile:
 
 
 def _build_id(image: Image) -> str | None:
-    section = image.section(".note.gnu.build-id")
-    if section is None:
-        return None
-    note = image.content(section)
+    note = _small(image, ".note.gnu.build-id")
     name_size, size, kind = (int.from_bytes(note[at : at + 4], image.byte_order) for at in (0, 4, 8))
     build_id = note[16 : 16 + size]
     if (name_size, kind, note[12:16]) != (4, _NT_GNU_BUILD_ID, b"GNU\0") or len(build_id) != size:
-        raise BrokenFileError("a build id that is none")
+        return None
     return build_id.hex() if size in _BUILD_ID_SIZES else None
 
 
 def _debuglink(image: Image) -> DebugLink | None:
-    data = image.data(".gnu_debuglink")
-    if data is None:
-        return None
+    data = _small(image, ".gnu_debuglink")
     name = data.split(b"\0", 1)[0]
     at = (len(name) + 4) // 4 * 4  # after the zero byte, aligned
+    if len(name) > _LONGEST_FILE_NAME or len(data) < at + 4:
+        return None
     return DebugLink(words(name), int.from_bytes(data[at : at + 4], image.byte_order))
+
+
+def _small(image: Image, name: str) -> bytes:
+    """The section's bytes; none if it has no sound ones."""
+    section = image.section(name)
+    try:
+        return image.read(section.offset, section.size) if section is not None else b""
+    except BrokenFileError:
+        return b""

@@ -19,6 +19,8 @@ from tracer.symbols.trampolines import Trampolines
 _WORD = 8  # bytes
 _LONGEST_FUNCTION = 1 << 16  # bytes: from a call's target to the next return address in it
 
+_SAME = Rule(Kind.SAME)
+
 
 Code = Module | Trampolines
 
@@ -182,7 +184,7 @@ class _Walk:
             return False
         link, sp = self.machine.link, self._register(self.machine.sp)
         back = self._memory(sp) if link is None else self._register(link) & self.machine.code
-        caller = self.modules(back - 1)
+        caller = self._caller(back)
         call = caller and caller.call_before(back)
         if not caller or not call or call.target is None or not self._is_start(caller, call.target, located):
             return False
@@ -214,8 +216,11 @@ class _Walk:
         self._go_on(known, back, cfa, returned=True)
         self.chained = True
 
+    def _caller(self, back: int) -> Located | None:
+        return self.modules(back - 1) if back else None
+
     def _may_return(self, back: int, located: Located, outer: int) -> bool:
-        caller = self.modules(back - 1)
+        caller = self._caller(back)
         if caller is None:
             return False
         if caller.module is None:
@@ -233,6 +238,3 @@ class _Walk:
             return located.module is None or located == caller
         # The innermost may keep no frame pointer, as musl's close() does not: it has to be the target itself.
         return located == caller and 0 <= self.pc - caller.bias - target < _LONGEST_FUNCTION
-
-
-_SAME = Rule(Kind.SAME)
