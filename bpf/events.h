@@ -145,7 +145,7 @@ struct process_event {
 /* What a process does at a site. */
 enum site_what { SITE_CLOSE, SITE_ACCEPT, SITE_USE, SITE_CONNECT };
 
-#define STACK_BYTES 8192
+#define STACK_BYTES 16384
 
 /* See sites.h; before the event that tells of it. */
 struct site_event {

@@ -26,54 +26,59 @@
  * tracer/kernel/sites.py. */
 BPF_RINGBUF_OUTPUT(sites, SITE_RING_PAGES);
 
-/* Of a process, or of a place in it. */
-struct place {
-	u32 pid;
-	u32 what;
-	u64 word; /* on top of the stack: in a plain system call the return address; 0: any */
+/* Of a process, or of a CPU. */
+struct sampled {
+	u32 id;
+	u32 what; /* enum site_what; ON_A_CPU */
 };
 
-struct allowance {
-	u64 since; /* ns */
-	u64 taken;
+#define ON_A_CPU 0xffff
+
+struct sample {
+	u64 since; /* ns: the present second's beginning */
+	u32 seen;  /* in it */
+	u32 before; /* in the one before */
 };
 
-/* What was taken of it lately.  Inserted and updated: take_site().  Deleted: least
+/* How much there was to take lately.  Inserted and updated: is_sampled().  Deleted: least
  * recently used first. */
-BPF_TABLE("lru_hash", struct place, struct allowance, allowances, 16384);
+BPF_TABLE("lru_hash", struct sampled, struct sample, samples, 16384);
 
 /* bpf_task_pt_regs(), dd6e10fbd9fb "bpf: Add bpf_task_pt_regs() helper" (v5.15) */
 static struct pt_regs *(*user_registers)(struct task_struct *task) = (void *)175;
 
 #define SECOND_NS 1000000000ULL
 
-static __always_inline bool is_allowed(const struct place *place, u64 most, u64 now)
+/* By chance, about `most` in a second; whatever the place, so that the shares of places
+ * are those of all.  A count that two CPUs lose is one more or less. */
+static __always_inline bool is_sampled(u32 id, u32 what, u32 most, u64 now)
 {
-	struct allowance *known = allowances.lookup((struct place *)place);
-	struct allowance fresh = { .since = now, .taken = 1 };
+	struct sampled key = { .id = id, .what = what };
+	struct sample fresh = { .since = now, .seen = 1 };
+	struct sample *known = samples.lookup(&key);
+	u32 rate;
 
-	if (known && now - known->since < SECOND_NS) {
-		known->taken++; /* a lost count is one more stack */
-		return known->taken <= most;
+	if (!known) {
+		samples.update(&key, &fresh);
+		return true;
 	}
-	allowances.update((struct place *)place, &fresh);
-	return true;
+	if (now - known->since >= SECOND_NS) {
+		known->before = now - known->since < 2 * SECOND_NS ? known->seen : 0;
+		known->seen = 0;
+		known->since = now;
+	}
+	known->seen++;
+	rate = known->seen > known->before ? known->seen : known->before;
+	return rate <= most || (u64)bpf_get_prandom_u32() * rate < (u64)most << 32;
 }
 
-static __always_inline bool is_wanted(u32 pid, u32 what, u64 sp, u64 now)
+static __always_inline bool is_wanted(u32 pid, u32 what, u64 now)
 {
 #ifdef SITES_ALL
 	return true;
 #else
-	struct place place = { .pid = pid, .what = what };
-
-	if (bpf_probe_read_user(&place.word, sizeof(place.word), (void *)sp))
-		return false;
-	if (!is_allowed(&place, SITES_OF_A_PLACE, now))
-		return false;
-	/* what lies there may be anything: then each is a place of its own */
-	place.word = 0;
-	return is_allowed(&place, SITES_OF_A_PROCESS, now);
+	return is_sampled(pid, what, SITES_OF_A_PROCESS, now) &&
+	       is_sampled(bpf_get_smp_processor_id(), ON_A_CPU, SITES_OF_A_CPU, now);
 #endif
 }
 
@@ -86,7 +91,7 @@ static __always_inline void take_site(u64 conn, const struct process_id *who, u3
 	int i;
 
 	bpf_probe_read_kernel(&sp, sizeof(sp), (void *)registers + USER_SP);
-	if (!sp || !is_wanted(who->pid, what, sp, now))
+	if (!sp || !is_wanted(who->pid, what, now))
 		return;
 	event = sites.ringbuf_reserve(sizeof(struct site_event));
 	if (!event) {

@@ -142,9 +142,10 @@ class Encoder:
     def event(self, event: Event) -> bytes:
         """One line of the middle, counted."""
         self._note(event)
-        line = self._made[type(event)](event)
+        kind = type(event)
+        line = self._made[kind](event)
         # Names of functions and files are whatever a program's file says.
-        return self._add(json_safe(_encode(line))) if isinstance(event, Site) else self._line(line)
+        return self._add(json_safe(_encode(line))) if kind is Site else self._line(line)
 
     def so_far(self, ts_us: int, duration_us: int, kernel: dict[str, int], ledger: dict[str, Balance]) -> End:
         """What the last line would say now."""
@@ -207,7 +208,7 @@ class Encoder:
             event.state,
             event.role,
             _if_true(event.preexisting),
-            _if_known(event.site),
+            UNSET if event.site is None else event.site,
         )
 
     def _close(self, event: Close) -> Line:
@@ -226,7 +227,7 @@ class Encoder:
             self._owner(event.closer),
             _if_true(event.overflow),
             _if_true(event.bound),
-            _if_known(event.site),
+            UNSET if event.site is None else event.site,
         )
 
     def _connect_failed(self, event: ConnectFailed) -> Line:

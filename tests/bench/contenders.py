@@ -98,3 +98,15 @@ CONTENDERS = (
     _tool("bpfcc-tools", "`tcplife-bpfcc` (BCC)", "tcplife-bpfcc"),
     Contender("ss", "`ss -tan` each second", _poll, "iproute2", Stdout.NULL, Look.STDOUT, None),
 )
+
+WITH_SITES = tuple(
+    _twtrace(
+        f"sites-{some}",
+        f"`twtrace record --sites {some}`",
+        Stdout.FILE,
+        Look.TRACE,
+        *("record", "--sites", some, "-o", "FILE"),
+    )
+    for some in ("off", "some", "all")
+)
+"""The same with and without looking at who closes where."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench import pipeline
-from tests.bench.contenders import Look
+from tests.bench.contenders import WITH_SITES, Look
 from tests.bench.figures import around, number, spread, table
 from tests.bench.loads import Load, running
 from tests.bench.measure import Bench, Series
@@ -104,6 +104,12 @@ def _by_program(series: Series) -> str:
     return f"\n{series.title}, by program:\n\n{told}"
 
 
+def _sites(bench: Bench) -> str:
+    load = Load("churn", (2_000 if bench.quick else 20_000,))
+    series = bench.paired(load, WITH_SITES, min(bench.rounds, 3))
+    return table(["contender", *CONNECTIONS], rows(series, CONNECTIONS)) + notes(series)
+
+
 def _pipeline(bench: Bench) -> str:
     rates = pipeline.measure(2 if bench.quick else 6)
     told = [[rate.what, f"{rate.per_second:,}", f"{rate.seconds / rate.number * 1e6:.2f}"] for rate in rates]
@@ -156,6 +162,14 @@ is closed. What it costs to look at every timer of the host (the timer hooks), a
 there is nothing to tell. **of a core**: CPU time of the tracer, and run time of its programs, in the time of
 the load.""",
         _timers,
+    ),
+    Section(
+        "sites",
+        "Where in the program",
+        """\
+As above, 20,000 connections a run; of those who close and open stacks are taken: none, some by chance, all.
+What `all` has no time to look at is told as lost.""",
+        _sites,
     ),
     Section(
         "pipeline",

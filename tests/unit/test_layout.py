@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer.kernel import decode, flags, loader, opensockets, processes
+from tracer.kernel import decode, flags, loader, opensockets, processes, sites
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,9 +89,12 @@ OPEN = [
     "comm",
 ]
 
+SITE = ["ts", "conn", "process.start", "process.pid", "what", "length", "registers", "stack"]
+
 RECORDS = {
     "event": (EVENT, decode.EVENT_RECORD),
     "alike": (ALIKE, decode.ALIKE_RECORD),
+    "site_event": (SITE, sites.SITE_RECORD),
     "process_event": (PROCESS, processes.PROCESS_RECORD),
     "held_socket": (HELD, decode.HELD_RECORD),
     "open_socket": (OPEN, opensockets.OPEN_SOCKET_RECORD),

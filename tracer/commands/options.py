@@ -120,7 +120,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--sites",
         choices=SITES,
         default=SITES[0],
-        help="where in the program connections are closed and opened: off, some of each place, all",
+        help="of how many the place in the program that closes or opens: off, some by chance, all",
     )
     common.add_argument(
         "--ring",

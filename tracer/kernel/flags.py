@@ -101,9 +101,9 @@ _LONGEST_CHAIN = 64
 
 SITES = ("off", "some", "all")
 """Of how many connections the stacks of those who close and open them are taken."""
-SITE_RING_BYTES = {"some": 4 << 20, "all": 32 << 20}
-_SITES_OF_A_PLACE, _SITES_OF_A_PROCESS = 10, 100
-"""Stacks taken in a second, at most, with `some`."""
+SITE_RING_BYTES = {"some": 8 << 20, "all": 64 << 20}
+_SITES_OF_A_PROCESS, _SITES_OF_A_CPU = 20, 200
+"""Stacks taken in a second, about, with `some`: of a process for each thing it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,8 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     if options.sites != SITES[0]:
         yield "-DWITH_SITES"
         yield f"-DSITE_RING_PAGES={SITE_RING_BYTES[options.sites] // 4096}"
-        yield f"-DSITES_OF_A_PLACE={_SITES_OF_A_PLACE}"
         yield f"-DSITES_OF_A_PROCESS={_SITES_OF_A_PROCESS}"
+        yield f"-DSITES_OF_A_CPU={_SITES_OF_A_CPU}"
     if options.sites == "all":
         yield "-DSITES_ALL"
     filters = options.filters

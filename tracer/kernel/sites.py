@@ -16,7 +16,7 @@ from tracer.capture import Capture, Resolved
 from tracer.kernel.processes import Processes, ProcessId
 from tracer.model import Site
 
-SITE_RECORD = struct.Struct("=QQQI4xII272s8192s")
+SITE_RECORD = struct.Struct("=QQQI4xII272s16384s")
 """`struct site_event` of bpf/events.h, without the ring's header."""
 
 WHATS = ("close", "accept", "use", "connect")

@@ -87,6 +87,7 @@ class LiveSource:
         self._processes = Processes()
         self._open_sockets = OpenSockets(self._scan, self._processes, self.now_us)
         self._decoder = Decoder(self._offset_us, self._processes, self._open_sockets)
+        self._all_sites = options.sites == "all"
         self._sites: Sites | None = None
         if resolver is not None:
             size = SITE_RING_BYTES[options.sites]
@@ -179,8 +180,10 @@ class LiveSource:
         """What could not be told since the last call."""
         counters = self._programs.counters()
         lost = {what: counters[which] for which, what in _LOST.items()}
-        if self._sites:
-            lost[_UNSEEN] = self._sites.unseen
+        if self._all_sites:
+            lost[_UNSEEN] = self._sites.unseen if self._sites else 0
+        else:  # some are enough
+            del lost[_LOST[Counter.LOST_SITES]]
         lost[_MISSED] = sum(
             program.missed for program in self._programs.stats() if program.name not in self._harmless
         )
