@@ -231,13 +231,16 @@ static __always_inline u8 reset_by_whom(u64 *ctx, u32 lane)
 
 	if (!stack || !START_tcp_validate_incoming)
 		return HOW_UNKNOWN;
+	stack->cause = HOW_UNKNOWN;
 	for (i = 0; i < STACK_FRAMES; i++) {
 		if (WITHIN(stack->ip[i], tcp_validate_incoming))
-			return HOW_RESET_RECEIVED;
-		if (WITHIN(stack->ip[i], tcp_rcv_state_process))
-			return HOW_RESET_SENT;
+			stack->cause = HOW_RESET_RECEIVED;
+		else if (WITHIN(stack->ip[i], tcp_rcv_state_process))
+			stack->cause = HOW_RESET_SENT;
+		if (stack->cause != HOW_UNKNOWN)
+			break;
 	}
-	return HOW_UNKNOWN;
+	return stack->cause;
 }
 
 /* tcp_time_wait() may have gone on to tcp_done() by a jump.  Where the call before
@@ -247,6 +250,7 @@ static __always_inline u8 reset_by_whom(u64 *ctx, u32 lane)
 #else
 #define IF_NOT_IN_TIME_WAIT HOW_UNKNOWN
 #endif
+#define NOTHING_YET 0xff
 
 /* FIN_WAIT2 → CLOSE without a mini-socket and without an error: there are too
  * many of those already (HOW_FIN), or we sent a reset: for a negative
@@ -255,7 +259,6 @@ static __always_inline u8 without_time_wait(u64 *ctx, struct sock *sk, u32 lane)
 {
 	struct tcp_sock *tp = (void *)sk;
 	struct stack *stack;
-	bool done = false;
 	int i;
 
 	if (READ(tp, linger2) < 0)
@@ -263,20 +266,24 @@ static __always_inline u8 without_time_wait(u64 *ctx, struct sock *sk, u32 lane)
 	stack = read_stack(ctx, lane);
 	if (!stack)
 		return HOW_UNKNOWN;
+	/* without tcp_done(): out of memory, see tcp_check_oom() */
+	stack->if_closed = HOW_RESET_SENT;
+	stack->cause = NOTHING_YET;
 	for (i = 0; i < STACK_FRAMES; i++) {
 		if (WITHIN(stack->ip[i], tcp_time_wait) || WITHIN(stack->ip[i], tcp_fin) ||
 		    CALLS(stack->ip[i], tcp_time_wait))
-			return HOW_FIN;
-		if (CALLS(stack->ip[i], tcp_done))
-			return HOW_RESET_SENT;
-		if (WITHIN(stack->ip[i], tcp_rcv_state_process) ||
-		    WITHIN(stack->ip[i], tcp_keepalive_timer))
-			return IF_NOT_IN_TIME_WAIT;
-		if (WITHIN(stack->ip[i], tcp_done))
-			done = true;
-		/* without tcp_done(): out of memory, see tcp_check_oom() */
-		if (WITHIN(stack->ip[i], __tcp_close))
-			return done ? HOW_FIN : HOW_RESET_SENT;
+			stack->cause = HOW_FIN;
+		else if (CALLS(stack->ip[i], tcp_done))
+			stack->cause = HOW_RESET_SENT;
+		else if (WITHIN(stack->ip[i], tcp_rcv_state_process) ||
+			 WITHIN(stack->ip[i], tcp_keepalive_timer))
+			stack->cause = IF_NOT_IN_TIME_WAIT;
+		else if (WITHIN(stack->ip[i], tcp_done))
+			stack->if_closed = HOW_FIN;
+		else if (WITHIN(stack->ip[i], __tcp_close))
+			stack->cause = stack->if_closed;
+		if (stack->cause != NOTHING_YET)
+			return stack->cause;
 	}
 	return HOW_UNKNOWN;
 }

@@ -21,6 +21,7 @@ struct stack {
 	/* which frame told what: in memory, the verifier need not try every pair */
 	volatile u64 frame;
 	volatile u64 cause;
+	volatile u64 if_closed;
 };
 
 /* Per CPU and enum lane, since a program may interrupt one of another lane.

@@ -59,7 +59,13 @@ int tcp_read(u64 *ctx)
 
 /* sock_send_length, sock_recv_length: at the end of a system call's send or
  * receive, when the socket is unlocked again but the caller is still here */
-int socket_used(u64 *ctx)
+int socket_sent(u64 *ctx)
+{
+	on_use((void *)ctx[0], SITE_USE);
+	return 0;
+}
+
+int socket_received(u64 *ctx)
 {
 	on_use((void *)ctx[0], SITE_USE);
 	return 0;

@@ -108,7 +108,7 @@ class Host:
         self.transition(client, SYN_SENT, ESTABLISHED, owned=True)
         self.machine.run("tcp_read", server)
         self.set(server, sock__sk_lock__socket_lock_t__owned=(4, 0), sock__sk_socket=(8, 0))
-        self.machine.run("socket_used", server)
+        self.machine.run("socket_received", server)
         self.transition(server, ESTABLISHED, FIN_WAIT1, owned=True)
         self.transition(client, ESTABLISHED, CLOSE_WAIT)
         self.transition(server, FIN_WAIT1, FIN_WAIT2)
@@ -148,7 +148,7 @@ def test_what_was_done_already(host: Host) -> None:
     host.machine.done.clear()
     host.machine.run("transition_2", sk, SYN_SENT, ESTABLISHED)
     host.check("a packet's transition that was seen to")
-    for program in ("tcp_read", "socket_used"):
+    for program in ("tcp_read", "socket_sent", "socket_received"):
         host.machine.run(program, sk)
         host.check("a use of a socket that has its owner")
 

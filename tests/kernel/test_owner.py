@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.support import Line, Namespace, ends_of, eventually, of, recording
+from tracer.kernel.hooks import kernel_release
 
 pytestmark = pytest.mark.kernel
 
@@ -48,6 +49,16 @@ def test_descriptor_passed_to_another_process(netns: Namespace, tmp_path: Path) 
     assert Counter(line["owner"]["pid"] for line in births) == {pids["worker"]: 5}
     for line in of(lines, "close", first="local"):
         assert line["opener"]["pid"] == line["closer"]["pid"] == pids["worker"]
+
+
+@pytest.mark.skipif(kernel_release() < (6, 3), reason="sock_send_length came with Linux 6.3")
+def test_who_only_sends_is_named_too(netns: Namespace, tmp_path: Path) -> None:
+    with recording(tmp_path / "trace", "-N", netns.name) as running:
+        pids = netns.run("greet_and_leave", "4", "5")
+        closes = of(running.stop(), "close", first="local")
+    assert [line["opener"]["pid"] for line in closes] == 5 * [pids["greeter"]]
+    assert {line["opener"]["grade"] for line in closes} == {"certain"}
+    assert {line["closer"]["comm"] for line in closes} == {"the-closer"}
 
 
 def test_ways_of_ending(netns: Namespace, tmp_path: Path) -> None:

@@ -190,6 +190,27 @@ def pass_descriptor(family: str, count: str) -> None:
     report(acceptor=acceptor, worker=worker, client=client)
 
 
+def greet_and_leave(family: str, count: str) -> None:
+    """One process accepts and sends; a child of its ends the connection, and nobody has read."""
+    listener = listen(family)
+
+    def greet() -> None:
+        for _ in range(int(count)):
+            connection, _ = listener.accept()
+            connection.sendall(b"y")
+            wait_for(child("the-closer", lambda: connection.shutdown(socket.SHUT_WR)))  # noqa: B023
+            connection.close()
+
+    def read_all() -> None:
+        for _ in range(int(count)):
+            until_eof(connect(listener, family))
+
+    greeter = child("the-greeter", greet)
+    client = child("the-client", read_all)
+    wait_for(greeter, client)
+    report(greeter=greeter, client=client)
+
+
 def endings(family: str) -> None:
     """Five clients that end a connection without close(), or not by close() alone."""
     listener = listen(family)

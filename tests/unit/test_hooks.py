@@ -11,7 +11,7 @@ import pytest
 from tracer.errors import KernelLacksError
 from tracer.kernel import hooks, loader
 from tracer.kernel.flags import LoadOptions
-from tracer.kernel.hooks import Choice, Kind
+from tracer.kernel.hooks import SOURCES, Choice, Kind, Source, transitions
 from tracer.kernel.probe import ProbeRefusedError
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,13 @@ def test_a_source_that_fails_only_when_loaded_is_left_for_the_next(
     assert [choice.source.name for choice in tried] == ["kprobe", "timer"]
     assert isinstance(loaded, Choice)
     assert loaded.why == "fentry: load refused: no; kprobe: cannot attach to kprobe inet_twsk_kill: no"
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_a_program_is_attached_to_one_place(source: Source) -> None:
+    """It is loaded for that place: another would not have it."""
+    names = [attachment.program for attachment in (*source.attachments, *transitions())]
+    assert len(set(names)) == len(names)
 
 
 def test_every_program_is_in_the_source() -> None:

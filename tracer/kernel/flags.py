@@ -95,13 +95,15 @@ _MAX_HELD_KPROBE = 8192
 """Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips their
 programs on that CPU (bpf_disable_instrumentation(), include/linux/bpf.h), and a read passes all buckets."""
 
-_LONGEST_CHAIN = 64
+_LONGEST_CHAIN = 32
 """How far one in the kernel's table of connections is followed; few have more than a handful."""
 
 
 SITES = ("off", "some", "all")
 """Of how many connections the stacks of those who close and open them are taken."""
 SITE_RING_BYTES = {"some": 8 << 20, "all": 64 << 20}
+_SITES_SINCE = (5, 15)
+"""dd6e10fbd9fb "bpf: Add bpf_task_pt_regs() helper"."""
 _SITES_OF_A_PROCESS, _SITES_OF_A_CPU = 20, 200
 """Stacks taken in a second, about, with `some`: of a process for each thing it does."""
 
@@ -198,6 +200,11 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     if options.with_states:
         yield "-DWITH_STATES"
     if options.sites != SITES[0]:
+        if hooks.kernel_release() < _SITES_SINCE:
+            raise KernelLacksError(
+                "this kernel does not tell the registers of a process (bpf_task_pt_regs), as --sites needs",
+                "use Linux 5.15 or later, or leave --sites out",
+            )
         yield "-DWITH_SITES"
         yield f"-DSITE_RING_PAGES={SITE_RING_BYTES[options.sites] // 4096}"
         yield f"-DSITES_OF_A_PROCESS={_SITES_OF_A_PROCESS}"

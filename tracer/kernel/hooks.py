@@ -85,8 +85,8 @@ def transitions() -> tuple[Attachment, ...]:
         *(_raw(target, program, told_otherwise=True) for target, program in copied),
         _raw("tcp_rcv_space_adjust", "tcp_read", told_otherwise=True),
         # since Linux 6.3
-        _raw("sock_send_length", "socket_used", needed=False, told_otherwise=True),
-        _raw("sock_recv_length", "socket_used", needed=False, told_otherwise=True),
+        _raw("sock_send_length", "socket_sent", needed=False, told_otherwise=True),
+        _raw("sock_recv_length", "socket_received", needed=False, told_otherwise=True),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import struct
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -120,8 +121,7 @@ class LoadedPrograms:
                 self._make_maps()
                 # All are loaded before the first is attached: what happens between
                 # the first and the last is seen by some only.
-                for attachment in attachments:
-                    self.load_program(attachment, types)
+                self._load_programs(attachments, types)
             for attachment in attachments:
                 self.attach(attachment)
         except BaseException:
@@ -195,6 +195,12 @@ class LoadedPrograms:
         for held in (self._programs, self._maps):
             _close_all(held.values())
             held.clear()
+
+    def _load_programs(self, attachments: Iterable[Attachment], types: KernelTypes) -> None:
+        """All of them, side by side: the verifier takes a fifth of a second for some."""
+        with ThreadPoolExecutor() as pool:
+            for loaded in [pool.submit(self.load_program, one, types) for one in attachments]:
+                loaded.result()
 
     def load_program(self, attachment: Attachment, types: KernelTypes) -> None:
         """Load one, or load it anew. Raises KernelLacksError."""
