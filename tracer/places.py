@@ -45,6 +45,8 @@ _INTERPRETED = (
 """Files and functions of an interpreter: plumbing as soon as the script's own calls are seen."""
 
 _PYTHON = "py::"
+_PYTHON_RUNS = "_PyEval_EvalFrame"
+_HINT = "a Python function (run it with python -X perf to see which)"
 _SCRIPTS = (".py", ".js", ".mjs", ".cjs", ".ts")
 _STANDARD_LIBRARY = re.compile(r"^node:|^<frozen |/lib(?:64)?/python3[^/]*/(?!site-packages/|dist-packages/)")
 _NAMED_FILE = re.compile(r":(?=[/<])")
@@ -65,6 +67,8 @@ def place_of(site: Site) -> Place | None:
     else:
         named = frames[-1]
         calls = [_label(frame) for frame in reversed(frames)]
+    if not is_script and any((frame.function or "").startswith(_PYTHON_RUNS) for frame in frames):
+        named = Frame(None, None, None, _HINT, None, None)
     path = _without_repeats(calls)
     if len(path) > _DEEPEST or not site.whole:
         path = [_CUT, *path[-_DEEPEST:]]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stacks import START, closing, frame, libc, site
-from tracer.model import Frame, Place, Site
+from tracer.model import UNKNOWN_OWNER, Frame, Place, Site
 from tracer.places import called, is_plumbing, named, place_of, spot
 
 
@@ -206,3 +206,14 @@ def test_any_stack_is_a_small_place(frames: list[Frame]) -> None:
         assert len(made.path) <= 17
         assert all(0 <= len(one) <= 200 for one in (*made.path, made.function, made.file or ""))
         assert called(made).count(" → ") <= 6 or " → " in "".join(made.path)
+
+
+def test_python_without_its_own_calls_says_how_to_see_them() -> None:
+    frames = tuple(
+        Frame("/usr/bin/python3.12", None, 1, function, None, None)
+        for function in ("sock_close", "_PyEval_EvalFrameDefault", "Py_BytesMain", "_start")
+    )
+    told = place_of(Site(1, 1, "close", UNKNOWN_OWNER, frames, whole=True))
+    assert told is not None
+    assert "-X perf" in told.function
+    assert (told.file, told.line) == (None, None)

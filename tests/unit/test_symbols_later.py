@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.unit.samples import SECOND, T0, close, owner, start
 from tests.unit.symbols import C_SOURCE, build, visits
 from tests.unit.test_symbols_elf import separated
+from tracer.cli import main
 from tracer.model import UNKNOWN_OWNER, Frame, Site
+from tracer.record import Encoder
 from tracer.symbols.elf import ElfFile
 from tracer.symbols.later import Later
 
-LINES = {text: number for number, line in enumerate(C_SOURCE.splitlines(), 1) for text in [line]}
-
 
 def line_of(mark: str) -> int:
-    return next(number for text, number in LINES.items() if text.endswith(f"/* {mark} */"))
+    lines = enumerate(C_SOURCE.splitlines(), 1)
+    return next(number for number, text in lines if text.endswith(f"/* {mark} */"))
 
 
 def bare(program: Path, offset: int) -> Site:
@@ -29,18 +32,17 @@ def bare(program: Path, offset: int) -> Site:
 
 
 @pytest.mark.parametrize("is_separate", [False, True])
-def test_frames_get_their_names_by_build_id(tmp_path: Path, is_separate: bool) -> None:  # noqa: FBT001
-    program = build(tmp_path, "prog", C_SOURCE, "gcc", "-g", "-O2", "-Wl,--build-id", "prog.c")
-    offset = visits(program)["middle"].offset
-    site = bare(program, offset)
+def test_frames_get_their_names_by_build_id(tmp_path: Path, is_separate: bool) -> None:
     store = tmp_path / "store"
     (store / "deep").mkdir(parents=True)
     if is_separate:
-        stripped, debug = separated(program)
-        shutil.copy(stripped, store / "deep/renamed")
+        program, debug = separated(tmp_path, "-Wl,--build-id")
         shutil.copy(debug, store / "other.debug")
     else:
-        shutil.copy(program, store / "deep/renamed")
+        program = build(tmp_path, "prog", C_SOURCE, "gcc", "-g", "-O2", "-Wl,--build-id", "prog.c")
+    shutil.copy(program, store / "deep/renamed")
+    offset = visits(program)["middle"].offset
+    site = bare(program, offset)
     (store / "no-elf").write_text("text")
     with Later(str(store)) as later:
         *told, last = later.named(site).frames
@@ -58,3 +60,21 @@ def test_what_has_a_line_and_what_is_not_there_stays(tmp_path: Path) -> None:
     site = Site(1, 1, "close", UNKNOWN_OWNER, (known, foreign), whole=True)
     with Later(str(tmp_path)) as later:
         assert later.named(site) == site
+
+
+def test_a_report_with_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = build(tmp_path, "prog", C_SOURCE, "gcc", "-g", "-O2", "-Wl,--build-id", "prog.c")
+    encoder = Encoder()
+    lines = [
+        encoder.start(start()),
+        encoder.event(close(1, owner(7), at=1)._replace(site=1)),
+        encoder.event(bare(program, visits(program)["hidden"].offset)._replace(ts_us=T0 + SECOND)),
+        encoder.end(T0 + 2 * SECOND, 2 * SECOND, {}, {})[1],
+    ]
+    trace = tmp_path / "trace.ndjson"
+    trace.write_bytes(b"".join(lines))
+    assert main(["report", str(trace)]) == 0
+    assert "hidden" not in capsys.readouterr().out
+    assert main(["report", str(trace), "--symbols", str(tmp_path)]) == 0
+    assert re.search(rf"hidden  \S*prog\.c:{line_of('hidden')}", capsys.readouterr().out)
+    assert main(["report", str(trace), "--symbols", str(trace)]) == 2

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from tracer.commands.options import Parser, add_filters, command_parser, filters_of, inode_in_trace
 from tracer.errors import ExitCode, UsageError
 from tracer.expression import Expression
+from tracer.model import Site
 from tracer.output import Output
 from tracer.reader import open_trace
 from tracer.report import page
@@ -74,6 +75,11 @@ def parser() -> Parser:
         help="run its connections again under tw_reuse=0|1|2, port_range=LOW-HIGH, keepalive,"
         " peer-closes-first or max_tw_buckets=N; repeatable",
     )
+    parser.add_argument(
+        "--symbols",
+        metavar="FOLDER",
+        help="copies of programs and debug files, for call sites that the trace has no names of",
+    )
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     add_filters(parser)
     return parser
@@ -88,7 +94,8 @@ def run(arguments: list[str]) -> int:
     # A trace makes tuples by the million, and none that is in a cycle: looking for those took a tenth.
     gc.set_threshold(_GC_THRESHOLD)
     with ExitStack() as opened:
-        parts = [Part(_lines(name, opened), name) for name in options.file]
+        named = _names(options.symbols, opened)
+        parts = [Part(_lines(name, opened), name, named) for name in options.file]
         reports = read_all(parts, wanted, compare=options.compare)
     output = Output(options.color)
     if options.json:
@@ -98,6 +105,17 @@ def run(arguments: list[str]) -> int:
     else:
         output.write(render_all(reports, color=output.color))
     return ExitCode.OK
+
+
+def _names(folder: str | None, opened: ExitStack) -> Callable[[Site], Site]:
+    """What knows more of sites than the trace."""
+    if folder is None:
+        return lambda site: site
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder} is no folder", "give one with copies of programs and debug files")
+    from tracer.symbols.later import Later  # noqa: PLC0415 - for few reports
+
+    return opened.enter_context(Later(folder)).named
 
 
 def _lines(name: str, opened: ExitStack) -> Iterable[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,7 +93,8 @@ _CROWD = 4
 _MAX_KINDS = 16_384
 _MAX_UNFOLLOWED = 262_144
 
-_NUMBER_OF_FIN_WAIT2 = STATES.index("FIN_WAIT2")
+_HEAD = struct.Struct("=BxBxB4xB2xI")
+"""Of `struct alike`: type, old, flags, reason, netns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,34 +184,23 @@ class Decoder:
         latest: list[list[_Record]] = []
         ended: dict[tuple[str, int, bool], list[_Record]] = defaultdict(list)
         for raw, group in groups.items():
-            if raw[0] == _EV_TW_END:
-                if raw[4] & (_PREEXISTING | _UNLINKED):
-                    singles += group
+            kind, old, flags, reason, netns = _HEAD.unpack_from(raw)
+            if kind != _EV_TW_END:
+                plain = _apart(group, singles, self.closing, self.opening)
+                alike = self._alike(raw) if len(plain) >= _CROWD else None
+                if alike is None:
+                    singles += plain
                 else:
-                    key = (
-                        REASONS[raw[9]],
-                        int.from_bytes(raw[12:16], "little"),
-                        raw[2] == _NUMBER_OF_FIN_WAIT2,
-                    )
-                    ended[key] += group
-                continue
-            if self.closing and raw[0] == _EV_CLOSE:
-                singles += [record for record in group if record[_CONN] in self.closing]
-                group = [record for record in group if record[_CONN] not in self.closing]  # noqa: PLW2901
-            alike = self._alike(raw) if len(group) >= _CROWD else None
-            if alike is None:
+                    latest.append(plain)
+                    closes += self._closes(alike, plain)
+            elif flags & (_PREEXISTING | _UNLINKED):
                 singles += group
             else:
-                latest.append(group)
-                closes += self._closes(alike, group)
-        odd = self._inferred.keys() | self._renumbered.keys()
+                ended[REASONS[reason], netns, STATES[old] == "FIN_WAIT2"] += group
         ends: list[Ends] = []
-        for (reason, netns, lingered), group in ended.items():
-            plain = group
-            if odd:
-                plain = [record for record in group if record[_CONN] not in odd]
-                singles += [record for record in group if record[_CONN] in odd]
-            ends += self._ends(reason, netns, plain, lingered=lingered)
+        for (why, where, lingered), group in ended.items():
+            plain = _apart(group, singles, self._inferred, self._renumbered)
+            ends += self._ends(why, where, plain, lingered=lingered)
         singles.sort()
         return Reading(self._events(singles), closes, ends, self._latest(latest))
 
@@ -487,6 +477,15 @@ class Decoder:
     def _new_conn(self) -> int:
         self._next_conn += 1
         return self._next_conn
+
+
+def _apart(group: list[_Record], singles: list[_Record], *of: Collection[int]) -> list[_Record]:
+    """The group without the connections that are in one of those, which go to `singles`."""
+    for conns in of:
+        if conns:
+            singles += [record for record in group if record[_CONN] in conns]
+            group = [record for record in group if record[_CONN] not in conns]
+    return group
 
 
 def _fin_wait2_us(record: _Record) -> int:

@@ -11,7 +11,7 @@ from tracer.aggregate import Aggregator
 from tracer.audit import NO_END
 from tracer.errors import TwtraceError
 from tracer.filters import Filters
-from tracer.model import Close, End, Event, Held, Snapshot, Start, TimeWait, TimeWaitEnd
+from tracer.model import Close, End, Event, Held, Site, Snapshot, Start, TimeWait, TimeWaitEnd
 from tracer.ports import Peak
 from tracer.reader import Reader
 from tracer.report.collect import Collector
@@ -48,9 +48,12 @@ class Wanted:
 class Part:
     """One file, of which the first line has been read."""
 
-    def __init__(self, lines: Iterable[bytes], name: str = "") -> None:
-        """Raises TwtraceError if that is no trace."""
+    def __init__(
+        self, lines: Iterable[bytes], name: str = "", named: Callable[[Site], Site] = lambda site: site
+    ) -> None:
+        """`named` may know more of a site than the trace. Raises TwtraceError if that is none."""
         self.name = name
+        self._named = named
         self._reader = Reader()
         self._items: Iterator[Item] = self._reader.read(lines)
         start = next(iter(self.some(1)), None)
@@ -70,7 +73,8 @@ class Part:
     def some(self, number: int = _STRETCH) -> list[Item]:
         """The next lines; fewer than so many at the end. Raises TwtraceError if one cannot be read."""
         try:
-            return list(islice(self._items, number))
+            items = islice(self._items, number)
+            return [self._named(item) if isinstance(item, Site) else item for item in items]
         except TwtraceError as error:
             if not self.name:
                 raise

@@ -1,4 +1,4 @@
-"""Names for the frames of a trace that has none: from copies of programs and debug files, wherever it is read."""
+"""Names for the frames of a trace that has none: from copies of programs, wherever it is read."""
 
 from __future__ import annotations
 
@@ -71,13 +71,8 @@ class Later:
         for file in self._files().get(frame.build_id, ()):
             found = self._symbolizer.frames(file, frame.offset)
             if found and (found[0].line is not None or frame.function is None):
-                return tuple(
-                    Frame(
-                        *(frame.module, frame.build_id, frame.offset),
-                        *(one.function, one.file, one.line, one.inlined),
-                    )
-                    for one in found
-                )
+                where = frame.module, frame.build_id, frame.offset
+                return tuple(Frame(*where, one.function, one.file, one.line, one.inlined) for one in found)
         return (frame,)
 
     def _files(self) -> dict[str, tuple[StoredFile, ...]]:
