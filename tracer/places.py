@@ -55,9 +55,9 @@ _DECORATION = re.compile(r"^(?:__GI_|__libc_)?_*(.+?)(?:_nocancel|_time64|@.*)?$
 
 
 def place_of(site: Site) -> Place | None:
-    """None of a site whose stack could not be taken."""
+    """None of a site whose stack says nothing: the process was gone before its files were opened."""
     frames = [_python(frame) for frame in site.frames]
-    if not frames:
+    if not any(frame.function or frame.module or frame.file for frame in frames):
         return None
     is_script = any(_is_script(frame) for frame in frames)
     own = [at for at, frame in enumerate(frames) if not is_plumbing(frame, is_script=is_script)]
