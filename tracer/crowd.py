@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tracer.model import Close, Endpoints, Event, Owner, TimeWait, TimeWaitEnd
 
@@ -96,7 +96,7 @@ class Reading:
     events: Sequence[Event]
     closes: Sequence[Closes] = ()
     ends: Sequence[Ends] = ()
-    latest: Latest = field(default=NOTHING)
+    latest: Latest = NOTHING
 
     def __bool__(self) -> bool:
         return bool(self.events or self.closes or self.ends)

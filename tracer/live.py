@@ -212,6 +212,7 @@ class LiveRun:
         deadline = None if plan.duration_s is None else start.ts_us + int(plan.duration_s * 1e6)
         next_tick = start.ts_us
         next_account = start.ts_us + _ACCOUNT_EVERY_US
+        source.in_crowds = self._in_crowds
         while not self._stop.is_set():
             now = source.now_us()
             if now >= next_tick:
@@ -226,7 +227,6 @@ class LiveRun:
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
                 break
             source.wait(min(_LOOK_EVERY_S, self.interval_s))
-            source.in_crowds = self._in_crowds
             self._take([source.read()])
             if self._journal:
                 self._journal.check()
@@ -245,7 +245,6 @@ class LiveRun:
         self._take([*readings, Reading([counters])])
         return counters
 
-    @property
     def _in_crowds(self) -> bool:
         """Whether nobody asks for single events: neither a trace nor a filter of ours."""
         return self._view is not None and not (

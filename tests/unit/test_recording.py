@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import orjson
 
 from tests.unit.samples import SECOND, T0, birth, close, death, held, owner, start
+from tests.unit.test_crowd import ALIKE, decoder, many
 from tracer.crowd import Reading
 from tracer.liveview import LiveView
 from tracer.model import Balance, Counters, Snapshot
@@ -59,6 +61,33 @@ def test_a_recording_amid_a_run(tmp_path: Path) -> None:
     assert lines[-1]["duration_us"] == 60 * SECOND
     with path.open("rb") as file:
         assert read(file).snapshot.total.closes == 1
+
+
+def test_a_recording_over_a_crowd(tmp_path: Path) -> None:
+    """Before it the connections were no events; from then on each is one, and none is missing."""
+    shots: list[Snapshot] = []
+    view = LiveView(start(), "", shots.append)
+    reads = decoder()
+    view.take(reads.read(many(50)))
+    path = tmp_path / "trace"
+    view.record(Writer(TraceFile(str(path))), account(10, born=50, ended=0, kernel=53))
+    ends = b"".join(ALIKE.ended(conn, conn, 600_000_000, 1, 7) for conn in range(1, 51))
+    view.take(Reading(reads.decode(many(5, 51) + ends)))
+    view.end_recording(account(20, born=55, ended=50, kernel=8))
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    found = Counter((line["type"], line.get("preexisting", False)) for line in lines)
+    assert found == {
+        ("start", False): 1,
+        ("time_wait", True): 50,
+        ("counters", False): 1,
+        ("close", False): 5,
+        ("time_wait", False): 5,
+        ("time_wait_end", True): 50,
+        ("end", False): 1,
+    }
+    assert lines[-1]["totals"]["time_wait"]["remaining"] == 5
+    view.publish(T0)
+    assert (shots[0].total.closes, shots[0].total.time_wait_now) == (55, 5)
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_view(tmp_path: Path) -> None:

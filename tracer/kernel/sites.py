@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from tracer.capture import Capture, Resolved
@@ -57,12 +56,8 @@ class Resolver(Protocol):
         """Wait for those that are still looked at, for some seconds."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """Of one process."""
-
-    trails: dict[tuple[int, str], list[Trail]] = field(default_factory=dict)
-    """By program counter and what is done."""
+_Place = tuple[int, str]
+"""Program counter, and what is done."""
 
 
 class Sites:
@@ -72,7 +67,7 @@ class Sites:
         self._offset_us = realtime_offset_us
         self._processes = processes
         self._resolver = resolver
-        self._known: OrderedDict[ProcessId, _Known] = OrderedDict()
+        self._trails: OrderedDict[ProcessId, dict[_Place, list[Trail]]] = OrderedDict()
         self._last_site = 0
         self.closing: dict[int, int] = {}
         """By connection, the site of the first FIN or reset; the close is still to come."""
@@ -111,11 +106,9 @@ class Sites:
         return self.results()
 
     def _site_of(self, capture: Capture) -> int | None:
-        known = self._known.get(capture.process)
-        if known is not None:
-            for trail in known.trails.get(_place(capture), ()):
-                if all(capture.stack.startswith(word, at) for at, word in trail.words):
-                    return trail.site
+        for trail in self._trails.get(capture.process, {}).get(_place(capture), ()):
+            if all(capture.stack.startswith(word, at) for at, word in trail.words):
+                return trail.site
         if not self._resolver.submit(capture):
             self.unseen += 1
             return None
@@ -132,17 +125,14 @@ class Sites:
                 return  # it was kept in a register
             words.append((at, word))
             at += 8
-        known = self._known.get(capture.process)
-        if known is None:
-            known = self._known[capture.process] = _Known()
-            if len(self._known) > _MOST_PROCESSES:
-                self._known.popitem(last=False)
-        trails = known.trails.setdefault(_place(capture), [])
+        trails = self._trails.setdefault(capture.process, {}).setdefault(_place(capture), [])
+        if len(self._trails) > _MOST_PROCESSES:
+            self._trails.popitem(last=False)
         if words and len(trails) < _MOST_TRAILS:
             trails.append(Trail(capture.site, tuple(words)))
 
 
-def _place(capture: Capture) -> tuple[int, str]:
+def _place(capture: Capture) -> _Place:
     return int.from_bytes(capture.registers[_IP : _IP + 8], "little"), capture.what
 
 

@@ -100,8 +100,8 @@ class LiveSource:
         for ring in (self._events, self._process_ring):
             self._poll.register(ring.fd, select.EPOLLIN)
         self._told_lost: dict[str, int] = {}
-        self.in_crowds = False
-        """Whether events of which many are alike are read as crowds."""
+        self.in_crowds: Callable[[], bool] = lambda: False
+        """Asked at each reading: whether events of which many are alike are to be crowds."""
         self._namespaces = self._find_namespaces()
         self._settings: dict[int, dict[str, int | str]] = {}
 
@@ -168,7 +168,8 @@ class LiveSource:
         if self._sites:
             self._sites.take(self._site_ring.read(self._site_ring.written()))
         records = self._events.read(upto)
-        reading = self._decoder.read(records) if self.in_crowds else Reading(self._decoder.decode(records))
+        decoder = self._decoder
+        reading = decoder.read(records) if self.in_crowds() else Reading(decoder.decode(records))
         now_us = self.now_us()
         self._ledger.add(reading, now_us)
         also = self._held.tell(half_closed, reading, now_us)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 
 from tracer.symbols.facts import DebugLink
 from tracer.symbols.mapfile import PerfMapFile
@@ -16,6 +17,8 @@ from tracer.symbols.processfiles import MappedFile, read_mappings
 
 _MOST_FILES = 512
 _MOST_PROCESSES = 4_096
+_MOST_MAPS = 64
+"""Perf maps held open: each is a descriptor."""
 _FileId = tuple[tuple[int, int], int]
 """Device and inode number, as in /proc/PID/maps."""
 
@@ -84,6 +87,8 @@ class HeldFiles:
     def __init__(self) -> None:
         self._files: OrderedDict[_FileId, HeldFile] = OrderedDict()
         self._processes: OrderedDict[tuple[int, int], ProcessCode] = OrderedDict()
+        self._maps = 0
+        self._lock = Lock()
 
     def meet(self, process: tuple[int, int]) -> ProcessCode | None:
         """Hold what it maps now; None if it is gone, or was never ours to look into."""
@@ -91,6 +96,10 @@ class HeldFiles:
             mappings = read_mappings(process[0])
         except OSError:
             return None
+        with self._lock:
+            return self._hold(process, mappings)
+
+    def _hold(self, process: tuple[int, int], mappings: Mappings) -> ProcessCode | None:
         files: dict[_FileId, HeldFile] = {}
         for mapping in mappings:
             if mapping.executable and mapping.is_file:
@@ -99,9 +108,8 @@ class HeldFiles:
                     files[_id(mapping)] = file
         if not files:
             return None
-        code = ProcessCode(mappings, files, _perf_map(process[0], mappings))
         self._forget(self._processes.pop(process, None))
-        self._processes[process] = code
+        code = self._processes[process] = ProcessCode(mappings, files, self._perf_map(process[0], mappings))
         if len(self._processes) > _MOST_PROCESSES:
             self._forget(self._processes.popitem(last=False)[1])
         return code
@@ -122,10 +130,18 @@ class HeldFiles:
         self._files.clear()
         self._processes.clear()
 
-    @staticmethod
-    def _forget(code: ProcessCode | None) -> None:
+    def _perf_map(self, pid: int, mappings: Mappings) -> PerfMapFile | None:
+        if self._maps < _MOST_MAPS and any(one.executable and not one.path for one in mappings):
+            with suppress(OSError):
+                found = PerfMapFile(pid)
+                self._maps += 1
+                return found
+        return None
+
+    def _forget(self, code: ProcessCode | None) -> None:
         if code is not None and code.perf_map is not None:
             code.perf_map.close()
+            self._maps -= 1
 
     def _file(self, pid: int, mapping: Mapping) -> HeldFile | None:
         known = self._files.get(_id(mapping))
@@ -138,13 +154,6 @@ class HeldFiles:
                 self._files.popitem(last=False)[1].close()
             return made
         return None
-
-
-def _perf_map(pid: int, mappings: Mappings) -> PerfMapFile | None:
-    if any(one.executable and not one.path for one in mappings):
-        with suppress(OSError):
-            return PerfMapFile(pid)
-    return None
 
 
 def _id(mapping: Mapping) -> _FileId:

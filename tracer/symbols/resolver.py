@@ -105,9 +105,8 @@ class SiteResolver:
             build_id = self._symbolizer.build_id(file)
         except OSError:  # let go meanwhile
             found, build_id = (), None
-        in_file = isinstance(file, HeldFile)
-        module = _words(file.path) if isinstance(file, HeldFile) else None
-        at = offset if in_file else None  # in a perf map it is an address
+        # In a perf map the offset is an address.
+        module, at = (_words(file.path), offset) if isinstance(file, HeldFile) else (None, None)
         return [
             Frame(module, build_id, at, one.function, one.file, one.line, one.inlined) for one in found
         ] or [Frame(module, build_id, at, None, None, None)]
