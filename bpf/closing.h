@@ -10,10 +10,6 @@
 #include "stack.h"
 #include "timewait.h"
 
-#define LAST_LANE (TRANSITION_COPIES - 1)
-
-/* The first eight bytes share a cache line with the key: a copy of the program that
- * finds its transition seen to needs no other. */
 struct sock_info {
 	u8 state;  /* the last that was seen to */
 	u8 family; /* 0 until the endpoints are complete */
@@ -36,9 +32,8 @@ struct sock_info {
 
 /* sk → what we know of it.  Inserted: on_transition(), at the first seen.
  * Updated: by every later transition and by first use.  Deleted: at → CLOSE,
- * which every socket passes before it is freed, by the last copy of the
- * program, or when its memory is another's; if it connects again it is a new
- * connection. */
+ * which every socket passes before it is freed, by the last that looks at it, or
+ * when its memory is another's; if it connects again it is a new connection. */
 BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, BIG_MAP_FLAGS);
 
 /* sk → one that is half-closed.  Inserted: on_transition() into such a state.
@@ -410,11 +405,10 @@ static __always_inline void hold(const struct sock_info *info, u64 key, u8 state
 		count(COUNT_LOST_HELD);
 }
 
-/* Before v7.0 a tracepoint is not preempted, so what a task does finds no program
- * busy; and it is a task that does it where the socket is owned. */
-static __always_inline bool first_copy_was_free(struct sock *sk)
+/* Whether no other copy of the program comes after this one. */
+static __always_inline bool is_last(u32 lane)
 {
-	return TRANSITION_COPIES == 2 && in_users_context(sk);
+	return lane == LANE_PACKET || lane == TASK_COPIES;
 }
 
 /* Notes the new state, and who first made use of the socket.  NULL if there is no
@@ -448,10 +442,8 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 			take_site(met.conn, me, SITE_CONNECT);
 		return endpoints_pending(new) ? NULL : socks.lookup(&key);
 	}
-	/* Until its end there may be room again: it is told as an older one then.  The
-	 * copies before have tried in vain, or the others will not. */
-	if ((lane == LAST_LANE || first_copy_was_free(sk)) && new == TCP_CLOSE &&
-	    old != TCP_LISTEN && old != TCP_SYN_RECV)
+	/* Until its end there may be room again: it is told as an older one then. */
+	if (is_last(lane) && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
 		count(COUNT_LOST_SOCKS);
 	return NULL;
 }
@@ -460,35 +452,36 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
  *
  * The kernel drops a raw tracepoint's run that interrupts the same program on the
  * same CPU (05b24ff9b2cf "bpf: Prevent bpf program recursion for raw tracepoint
- * probes", v6.1): a close() interrupted by a packet is just that, and since
- * tracepoints may be preempted (a46023d5616e "tracing: Guard __DECLARE_TRACE()
- * use of __DO_TRACE_CALL() with SRCU-fast", v7.0) so is any other task's.  So
- * inet_sock_set_state has several copies of one program, called in turn: the
- * first that is free sees to the transition, the others find it done.  A
- * socket's transitions are under its lock, so the copies cannot race for one. */
+ * probes", v6.1): a close() interrupted by a packet is just that.  So what a task
+ * does to a socket that it owns is seen to by one program, all else by another.  All
+ * else is done with bottom halves off, so none of it interrupts another; and a
+ * transition is under the socket's lock, so both see the same `owned`.
+ *
+ * Since tracepoints may be preempted (a46023d5616e "tracing: Guard
+ * __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast", v7.0) a task's may
+ * interrupt another task's.  So the tasks' program has copies then, called in turn: the
+ * first that is free sees to the transition, the others find it done. */
 static __always_inline void on_transition(u64 *ctx, u32 lane)
 {
+	const bool process = lane != LANE_PACKET;
 	struct sock *sk = (void *)ctx[0];
 	u8 old = ctx[1], new = ctx[2];
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
-	bool process, dwell_known, half_closed;
+	bool dwell_known, half_closed;
 	u64 now;
 
-	if (lane != LANE_1 && first_copy_was_free(sk)) {
-		if (new == TCP_CLOSE)
-			socks.delete(&key);
+	if (in_users_context(sk) != process)
 		return;
-	}
-	info = socks.lookup(&key);
-	if (info && info->state == new) {
-		if (new == TCP_CLOSE && lane == LAST_LANE)
-			socks.delete(&key);
-		return;
-	}
 	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
+	info = socks.lookup(&key);
+	if (lane > LANE_TASK && info && info->state == new) {
+		if (new == TCP_CLOSE && is_last(lane))
+			socks.delete(&key);
+		return;
+	}
 
 	if (info && (old == TCP_CLOSE || old == TCP_LISTEN) && new != TCP_CLOSE) {
 		/* another socket at this address: the end of the last one was not shown */
@@ -499,7 +492,6 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		info = NULL;
 	}
 	now = bpf_ktime_get_ns();
-	process = in_users_context(sk);
 	dwell_known = info && info->state == old;
 	info = note(info, sk, key, old, new, now, process, lane, &me);
 	if (!info || endpoints_pending(new))
@@ -533,7 +525,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		/* a child that never got to ESTABLISHED was never a connection */
 		if (info->role != ROLE_LISTENER && old != TCP_SYN_RECV)
 			finish(ctx, info, sk, old, now, process, lane, &me);
-		if (lane == LAST_LANE)
+		if (is_last(lane))
 			socks.delete(&key);
 		return;
 	}

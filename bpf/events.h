@@ -182,9 +182,9 @@ struct open_socket {
 	char comm[COMM_LEN];
 };
 
-/* The copies of the program on transitions, and all others: within a lane no
- * program is interrupted by itself, see on_transition(). */
-enum lane { LANE_1, LANE_2, LANE_3, LANE_4, LANE_OTHERS, LANES };
+/* The programs on transitions, and all others: within a lane no program is
+ * interrupted by itself, see on_transition(). */
+enum lane { LANE_PACKET, LANE_TASK, LANE_TASK_2, LANE_TASK_3, LANE_OTHERS, LANES };
 
 /* Per-CPU counters: exact even when a ring is full. */
 enum counter {

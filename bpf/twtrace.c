@@ -21,28 +21,28 @@
 #endif
 
 /* inet_sock_set_state, see on_transition(). */
-int transition_1(u64 *ctx)
+int transition_packet(u64 *ctx)
 {
-	on_transition(ctx, LANE_1);
+	on_transition(ctx, LANE_PACKET);
 	return 0;
 }
 
-int transition_2(u64 *ctx)
+int transition_task(u64 *ctx)
 {
-	on_transition(ctx, LANE_2);
+	on_transition(ctx, LANE_TASK);
 	return 0;
 }
 
-#if TRANSITION_COPIES > 2
-int transition_3(u64 *ctx)
+#if TASK_COPIES > 1
+int transition_task_2(u64 *ctx)
 {
-	on_transition(ctx, LANE_3);
+	on_transition(ctx, LANE_TASK_2);
 	return 0;
 }
 
-int transition_4(u64 *ctx)
+int transition_task_3(u64 *ctx)
 {
-	on_transition(ctx, LANE_4);
+	on_transition(ctx, LANE_TASK_3);
 	return 0;
 }
 #endif

@@ -22,6 +22,7 @@ from tracer.kernel.probe import Probe, ProbeRefusedError
 AUTO = "auto"
 BEST = "fentry"
 LAST_RESORT = "timer"
+_TRANSITION = "inet_sock_set_state"
 
 
 class Kind(Enum):
@@ -63,37 +64,36 @@ def _raw(target: str, program: str, *, needed: bool = True, told_otherwise: bool
     return Attachment(Kind.RAW_TRACEPOINT, target, program, needed, told_otherwise)
 
 
-def copies() -> int:
-    """Of the program on transitions: see on_transition() in bpf/closing.h.
+def kernel_release() -> tuple[int, int]:
+    """Major and minor version of the running kernel."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
 
-    One for a task and one for the packet that interrupts it; four where a tracepoint's programs
-    may be preempted: a46023d5616e "tracing: Guard __DECLARE_TRACE() use of __DO_TRACE_CALL()
-    with SRCU-fast" (v7.0).
-    """
-    return 4 if kernel_release() >= (7, 0) else 2
+
+TASK_PROGRAMS = ("transition_task", "transition_task_2", "transition_task_3")[
+    : 3 if kernel_release() >= (7, 0) else 1
+]
+"""On what a task does to a socket of its own: see on_transition() in bpf/closing.h.
+
+Copies of one where a tracepoint's programs may be preempted: a46023d5616e "tracing: Guard
+__DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast" (v7.0).
+"""
 
 
 def transitions() -> tuple[Attachment, ...]:
     """The programs of every source.
 
     Attached after the mini-sockets' own, so that a TIME_WAIT born while we attach has
-    no full socket, rather than a full socket no TIME_WAIT. A transition has its copies;
-    of an owner's uses one is enough.
+    no full socket, rather than a full socket no TIME_WAIT. Of an owner's uses one is enough.
     """
-    copied = (("inet_sock_set_state", f"transition_{number}") for number in range(1, copies() + 1))
     return (
-        *(_raw(target, program, told_otherwise=True) for target, program in copied),
+        _raw(_TRANSITION, "transition_packet"),
+        *(_raw(_TRANSITION, program, told_otherwise=True) for program in TASK_PROGRAMS),
         _raw("tcp_rcv_space_adjust", "tcp_read", told_otherwise=True),
         # since Linux 6.3
         _raw("sock_send_length", "socket_sent", needed=False, told_otherwise=True),
         _raw("sock_recv_length", "socket_received", needed=False, told_otherwise=True),
     )
-
-
-def kernel_release() -> tuple[int, int]:
-    """Major and minor version of the running kernel."""
-    major, minor = re.findall(r"\d+", os.uname().release)[:2]
-    return int(major), int(minor)
 
 
 _EXPIRY = "tw_timer_handler"
