@@ -35,8 +35,9 @@ NOT_SHOWN = frozenset(
         "ends of connections (and the time_wait that follows one), not shown by the kernel",
     }
 )
-"""What Linux 6.18 leaves out now and then and twtrace owns up to (README, Limitations). What must be exact is
-then played again: on a kernel that does it each time the tests fail."""
+"""What is left out where packets come in while a task is current for which the kernel runs no program, and
+twtrace owns up to (README, Limitations). What must be exact is then played again: on a kernel that does it
+each time the tests fail."""
 
 SKIPPED_KPROBES = frozenset({"kernel events of any namespace, program interrupted by itself"})
 """What kprobes lose while somebody reads an eBPF map on their CPU, us included; counted since Linux 6.7."""

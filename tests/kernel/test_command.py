@@ -144,7 +144,7 @@ def test_kill_9_leaves_nothing_attached(tmp_path: Path) -> None:
 
 
 NOT_SHOWN_AT_MOST = 2
-"""Once in some ten bursts the tracepoints of 6.18 do not show the last steps of one connection (README)."""
+"""Once in some ten bursts no program is run for the last steps of one connection (README, Limitations)."""
 
 
 def test_a_burst_loses_nothing(netns: Namespace, tmp_path: Path, churn: str) -> None:
