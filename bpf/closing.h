@@ -335,14 +335,19 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock *sk, u8 old,
 				   u64 now, bool process, u32 lane, const struct process_id *me)
 {
+	struct tw_info wait = {};
 	struct event *ev;
 	u8 how = HOW_FIN;
 	bool followed;
 	int substate;
 
-	substate =
-		link_time_wait(sk, birth_of(info->hash, info->ep.sport, info->ep.dport), info->conn,
-			       info->closer.pid ? &info->closer : &info->opener, old, &followed);
+	wait.conn = info->conn;
+	wait.born = now;
+	wait.owner = info->closer.pid ? info->closer : info->opener;
+	wait.ep = info->ep;
+	wait.hash = info->hash;
+	wait.family = info->family;
+	substate = link_time_wait(&wait, sk, old, &followed);
 	if (substate <= 0) {
 		how = classify(ctx, sk, info, old, process, lane);
 		if (how == HOW_FIN && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING)) {
@@ -448,6 +453,29 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	return NULL;
 }
 
+/* Per CPU: the socket whose transition transition_packet() sees to.  Updated: by it.
+ * Cleared: by the last of the other programs, next in the same call of the tracepoint,
+ * with bottom halves off all the while. */
+BPF_PERCPU_ARRAY(seen_to, u64, 1);
+
+static __always_inline bool is_seen_to(u64 key, u32 lane)
+{
+	u32 zero = 0;
+	u64 *slot = seen_to.lookup(&zero);
+	bool seen;
+
+	if (!slot)
+		return false;
+	if (lane == LANE_PACKET) {
+		*slot = key;
+		return false;
+	}
+	seen = *slot == key;
+	if (seen && is_last(lane))
+		*slot = 0;
+	return seen;
+}
+
 /* One transition of a full socket.
  *
  * The kernel drops a raw tracepoint's run that interrupts the same program on the
@@ -455,7 +483,9 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
  * probes", v6.1): a close() interrupted by a packet is just that.  So what a task
  * does to a socket that it owns is seen to by one program, all else by another.  All
  * else is done with bottom halves off, so none of it interrupts another; and a
- * transition is under the socket's lock, so both see the same `owned`.
+ * transition is under the socket's lock, so both see the same `owned`.  A packet may
+ * come just when the packets' program finds that a task's is none of its business: then
+ * its run is dropped, and the tasks' program, which is free, sees to that too.
  *
  * Since tracepoints may be preempted (a46023d5616e "tracing: Guard
  * __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast", v7.0) a task's may
@@ -463,17 +493,19 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
  * first that is free sees to the transition, the others find it done. */
 static __always_inline void on_transition(u64 *ctx, u32 lane)
 {
-	const bool process = lane != LANE_PACKET;
 	struct sock *sk = (void *)ctx[0];
 	u8 old = ctx[1], new = ctx[2];
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
+	bool process = in_users_context(sk);
 	bool dwell_known, half_closed;
 	u64 now;
 
-	if (in_users_context(sk) != process)
+	if (process ? lane == LANE_PACKET : is_seen_to(key, lane))
 		return;
+	if (lane == LANE_PACKET)
+		process = false;
 	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
 	info = socks.lookup(&key);

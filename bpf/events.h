@@ -21,10 +21,9 @@ enum event_flag {
 	EVF_PREEXISTING = 1 << 1, /* open before we attached */
 	EVF_DWELL = 1 << 2,	  /* EV_STATE: span_us is known */
 	EVF_TIME_WAIT = 1 << 3,	  /* EV_CLOSE: a mini-socket was born, see old */
-	EVF_UNLINKED = 1 << 4,	  /* EV_TW_END: its full socket was not seen */
-	EVF_TURNED = 1 << 5,	  /* EV_TW_END: it did reach TIME_WAIT */
-	EVF_KILLED = 1 << 6,	  /* EV_CLOSE: by tcp_abort(): the closer is no user of it */
-	EVF_OVERFLOW = 1 << 7,	  /* EV_CLOSE: no mini-socket, there are too many */
+	EVF_TURNED = 1 << 4,	  /* EV_TW_END: it did reach TIME_WAIT */
+	EVF_KILLED = 1 << 5,	  /* EV_CLOSE: by tcp_abort(): the closer is no user of it */
+	EVF_OVERFLOW = 1 << 6,	  /* EV_CLOSE: no mini-socket, there are too many */
 };
 
 enum role { ROLE_UNKNOWN, ROLE_CLIENT, ROLE_SERVER, ROLE_LISTENER };
@@ -202,7 +201,7 @@ enum counter {
 	COUNT_LOST_HELD,   /* map full: a half-closed socket was not listed */
 	COUNT_LOST_STEPS,  /* a transition that the tracepoint did not show */
 	COUNT_LOST_ENDS,   /* of those → CLOSE */
-	COUNT_LOST_BIRTHS, /* a TIME_WAIT due, neither shown nor found nor known not to be */
+	COUNT_LOST_BIRTHS, /* a TIME_WAIT due, neither found nor known not to be */
 	COUNT_LOST_SITES,  /* ring full */
 	COUNT_CONNS,	   /* number the connections, by enum lane */
 	COUNTERS = COUNT_CONNS + LANES,

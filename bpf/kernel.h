@@ -40,6 +40,7 @@
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
 #define EPIPE 32
+#define EEXIST 17
 
 /* include/net/tcp_states.h */
 enum {
@@ -203,6 +204,7 @@ struct timer_list {
 	union {
 		MEMBER(OFFSET_timer_list__expires, unsigned long, expires);
 		MEMBER(OFFSET_timer_list__function, u64, function);
+		MEMBER(OFFSET_timer_list__flags, u32, flags);
 	};
 };
 
@@ -214,18 +216,6 @@ struct inet_timewait_sock {
 		MEMBER(OFFSET_inet_timewait_sock__tw_timer, struct timer_list, tw_timer);
 	};
 };
-
-/* What is declared of a mini-socket, to LOAD() from. */
-struct time_wait_copy {
-	struct inet_timewait_sock tw;
-} __attribute__((aligned(8)));
-
-static __always_inline struct inet_timewait_sock *copy_time_wait(struct time_wait_copy *copy,
-								 const void *tw)
-{
-	bpf_probe_read_kernel(&copy->tw, sizeof(copy->tw), tw);
-	return &copy->tw;
-}
 
 struct mm_struct {
 	union {

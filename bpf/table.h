@@ -3,42 +3,44 @@
 #ifndef TWTRACE_TABLE_H
 #define TWTRACE_TABLE_H
 
+#include "events.h"
 #include "kernel.h"
 
-static __always_inline u64 birth_of(u32 hash, u16 sport, u16 dport)
-{
-	return (u64)hash << 32 | (u32)sport << 16 | dport;
-}
+/* What is declared of a mini-socket, to LOAD() from. */
+struct time_wait_copy {
+	struct inet_timewait_sock tw;
+} __attribute__((aligned(8)));
 
-static __always_inline u64 birth_of_copy(struct inet_timewait_sock *tw)
+static __always_inline struct inet_timewait_sock *copy_time_wait(struct time_wait_copy *copy,
+								 const void *tw)
 {
-	return birth_of(LOAD(tw, __tw_common.skc_hash), bpf_ntohs(LOAD(tw, tw_sport)),
-			bpf_ntohs(LOAD(tw, __tw_common.skc_dport)));
+	bpf_probe_read_kernel(&copy->tw, sizeof(copy->tw), tw);
+	return &copy->tw;
 }
 
 static __always_inline struct inet_hashinfo *table_of(struct net *net)
 {
 #ifdef DEATH_ROW_APART
-	struct inet_timewait_death_row *row = READ(net, ipv4.tcp_death_row);
+	struct inet_timewait_death_row *row = LOAD(net, ipv4.tcp_death_row);
 
-	return READ(row, hashinfo);
+	return LOAD(row, hashinfo);
 #else
-	return READ(net, ipv4.tcp_death_row.hashinfo);
+	return LOAD(net, ipv4.tcp_death_row.hashinfo);
 #endif
 }
 
-/* The mini-socket of that namespace, hash and ports, NULL if there is none; false if that
- * cannot be told.  Others come and go while we look: who strays into another chain
- * finds that one's number at its end. */
-static __always_inline bool find_time_wait(struct inet_timewait_sock **found, struct net *net,
-					   u64 birth)
+/* The mini-socket of that namespace, hash and ports, with a copy of it; NULL if there is
+ * none; false if that cannot be told.  Others come and go while we look: who strays into
+ * another chain finds that one's number at its end. */
+static __always_inline bool find_time_wait(struct inet_timewait_sock **found,
+					   struct time_wait_copy *copy, struct net *net, u32 hash,
+					   const struct endpoints *ep)
 {
 	struct inet_hashinfo *table = table_of(net);
 	struct inet_ehash_bucket *buckets = READ(table, ehash);
-	u32 slot = birth >> 32 & READ(table, ehash_mask);
+	u32 slot = hash & LOAD(table, ehash_mask);
 	struct hlist_nulls_node *node = READ(&buckets[slot], chain.first);
 	struct inet_timewait_sock *tw, *seen;
-	struct time_wait_copy copy;
 	int i;
 
 	*found = NULL;
@@ -46,9 +48,12 @@ static __always_inline bool find_time_wait(struct inet_timewait_sock **found, st
 		if ((u64)node & 1)
 			return (u64)node >> 1 == slot;
 		tw = (void *)node - OFFSET_sock_common__skc_nulls_node;
-		seen = copy_time_wait(&copy, tw);
-		if (LOAD(seen, __tw_common.skc_state) == TCP_TIME_WAIT &&
-		    birth_of_copy(seen) == birth && LOAD(seen, __tw_common.skc_net) == net) {
+		seen = copy_time_wait(copy, tw);
+		if (LOAD(seen, __tw_common.skc_hash) == hash &&
+		    LOAD(seen, __tw_common.skc_state) == TCP_TIME_WAIT &&
+		    bpf_ntohs(LOAD(seen, tw_sport)) == ep->sport &&
+		    bpf_ntohs(LOAD(seen, __tw_common.skc_dport)) == ep->dport &&
+		    LOAD(seen, __tw_common.skc_net) == net) {
 			*found = tw;
 			return true;
 		}

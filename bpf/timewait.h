@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The mini-socket's life, whichever source it is told by (hooks/).  The kernel
- * keeps no owner in it, so its full socket hands one over: the birth comes first
- * (inside tcp_time_wait()), then the full socket's → CLOSE, which finds it.
+ * keeps no owner in it, so its full socket hands one over: at its → CLOSE the
+ * mini-socket is in the kernel's own table, tcp_time_wait() has just put it there.
  */
 #ifndef TWTRACE_TIMEWAIT_H
 #define TWTRACE_TIMEWAIT_H
@@ -12,34 +12,21 @@
 #include "table.h"
 
 struct tw_info {
-	u64 due;     /* jiffies: when the timer wheel fires; hooks/timer.h alone */
-	u64 conn;    /* 0 until its full socket is known */
+	u64 conn;
 	u64 born;    /* ns */
-	u64 birth;   /* what it has in common with its full socket: birth_of() */
 	u64 turned;  /* ns: FIN_WAIT2 became TIME_WAIT; 0: not seen */
 	u64 expires; /* jiffies: as last seen armed; hooks/timer.h alone */
 	struct process_id owner;
 	struct endpoints ep;
+	u32 hash;    /* tells it from another at its address */
 	u32 rearmed; /* since TIME_WAIT */
 	u8 family;
-	u8 substate;   /* at birth */
-	u8 maybe_gone; /* cancelled when already due, see hooks/timer.h */
+	u8 substate; /* at birth */
 };
 
-struct newborn {
-	u64 tw;
-	u64 birth;
-};
-
-/* tw → what we know of it.  Inserted: tw_born().  Updated: link_time_wait(),
- * tw_rearmed().  Deleted: tw_ended().  The kernel frees none before its end. */
+/* tw → what we know of it.  Inserted: link_time_wait().  Updated: tw_rearmed().
+ * Deleted: tw_ended(), tw_replaced().  The kernel frees none before its end. */
 BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
-
-/* Per CPU: the last birth.  Its full socket is next to go to CLOSE, in the same
- * call of tcp_time_wait(), unless that is interrupted by another's or goes on
- * elsewhere.  Updated: tw_born().  Never cleared: it only says where to look, tws
- * and the kernel's own table say what is true. */
-BPF_PERCPU_ARRAY(newborns, struct newborn, 1);
 
 /* Of one that is not followed: whether that is due to the filter by namespace. */
 static __always_inline bool in_other_netns(struct inet_timewait_sock *tw)
@@ -65,9 +52,7 @@ static __always_inline bool read_time_wait(struct tw_info *info, struct inet_tim
 		return false;
 	info->family =
 		read_endpoints(&info->ep, &seen->__tw_common, bpf_ntohs(LOAD(seen, tw_sport)));
-	info->birth = birth_of_copy(seen);
 	info->substate = LOAD(seen, tw_substate);
-	info->expires = LOAD(seen, tw_timer.expires);
 	return endpoints_pass(&info->ep, info->family);
 }
 
@@ -86,10 +71,6 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 	ev->alike.reason = reason;
 	ev->rearmed = info->rearmed;
 	ev->alike.flags = flags;
-	if (!info->conn && !(flags & EVF_PREEXISTING)) {
-		ev->alike.flags |= EVF_UNLINKED;
-		ev->conn = new_conn(LANE_OTHERS);
-	}
 	if (info->turned) {
 		ev->alike.flags |= EVF_TURNED;
 		ev->span_us = (now - info->turned) / 1000;
@@ -108,77 +89,56 @@ static __always_inline void tw_replaced(const struct tw_info *info, u64 key)
 	tws.delete(&key);
 }
 
-/* `last` is what was known of another at that address. */
-static __always_inline void tw_born(struct inet_timewait_sock *tw, u64 key,
-				    const struct tw_info *last, u64 due)
+/* What we know of a mini-socket; NULL if it is none of those that we follow. */
+static __always_inline struct tw_info *look_up_time_wait(struct inet_timewait_sock *tw)
 {
-	struct tw_info info = {};
-	struct newborn *newborn;
-	u32 zero = 0;
+	u64 key = (u64)tw;
+	struct tw_info *info = tws.lookup(&key);
 
-	if (last)
-		tw_replaced(last, key);
-	if (!read_time_wait(&info, tw))
-		return;
-	count(COUNT_TW_BORN);
-	info.born = bpf_ktime_get_ns();
-	if (info.substate == TCP_TIME_WAIT)
-		info.turned = info.born;
-	info.due = due;
-	newborn = newborns.lookup(&zero);
-	if (newborn) {
-		newborn->tw = key;
-		newborn->birth = info.birth;
+	if (info && info->hash != READ(tw, __tw_common.skc_hash)) {
+		tw_replaced(info, key);
+		return NULL;
 	}
-	if (tws.update(&key, &info))
-		count(COUNT_LOST_TWS);
+	return info;
 }
 
 #define CANNOT_TELL -1
 
-static __always_inline bool waits_for_its_owner(const struct tw_info *info, u64 birth)
+/* Returns the substate of the mini-socket that took a full socket's place, 0 if none
+ * did, or CANNOT_TELL; it is followed if there was room for it.  `state` is the full socket's. */
+static __always_inline int link_time_wait(struct tw_info *info, struct sock *sk, u8 state,
+					  bool *followed)
 {
-	return info && info->birth == birth && !info->conn;
-}
-
-/* Called at a full socket's → CLOSE.  Returns the substate of the mini-socket that took
- * its place, 0 if none did, or CANNOT_TELL; it is followed if there was room for it.  A
- * birth that the kernel did not show is made up for here. */
-static __always_inline int link_time_wait(struct sock *sk, u64 birth_key, u64 conn,
-					  const struct process_id *owner, u8 old, bool *followed)
-{
-	struct inet_timewait_sock *tw;
-	struct newborn *newborn;
-	struct tw_info *info;
-	u32 zero = 0;
-	u64 key = 0;
+	struct inet_timewait_sock *tw, *seen;
+	struct time_wait_copy copy;
+	struct tw_info *last;
+	long failed;
+	u64 key;
 
 	*followed = false;
-	if (old != TCP_FIN_WAIT2 && old != TCP_CLOSING)
+	if (state != TCP_FIN_WAIT2 && state != TCP_CLOSING)
 		return 0;
-	newborn = newborns.lookup(&zero);
-	if (newborn && newborn->birth == birth_key)
-		key = newborn->tw;
-	info = key ? tws.lookup(&key) : NULL;
-	if (!waits_for_its_owner(info, birth_key)) {
-		if (!find_time_wait(&tw, LOAD(sk, __sk_common.skc_net), birth_key))
-			return CANNOT_TELL;
-		if (!tw)
-			return 0;
-		if (key == (u64)tw) /* there was no room for it */
-			return READ(tw, tw_substate);
-		key = (u64)tw;
-		info = tws.lookup(&key);
-		if (!waits_for_its_owner(info, birth_key)) {
-			tw_born(tw, key, info, READ(tw, tw_timer.expires));
-			info = tws.lookup(&key);
-			if (!info)
-				return READ(tw, tw_substate);
-		}
+	if (!find_time_wait(&tw, &copy, LOAD(sk, __sk_common.skc_net), info->hash, &info->ep))
+		return CANNOT_TELL;
+	if (!tw)
+		return 0;
+	seen = &copy.tw;
+	info->substate = LOAD(seen, tw_substate);
+	info->expires = LOAD(seen, tw_timer.expires);
+	if (info->substate == TCP_TIME_WAIT)
+		info->turned = info->born;
+	count(COUNT_TW_BORN);
+	key = (u64)tw;
+	failed = tws.insert(&key, info);
+	if (failed == -EEXIST) {
+		last = tws.lookup(&key);
+		if (last)
+			tw_replaced(last, key);
+		failed = tws.insert(&key, info);
 	}
-	*followed = true;
-	info->conn = conn;
-	info->owner = *owner;
+	if (failed)
+		count(COUNT_LOST_TWS);
+	*followed = !failed;
 	return info->substate;
 }
 
@@ -192,11 +152,10 @@ static __always_inline void tw_rearmed(struct tw_info *info, struct inet_timewai
 
 /* The end of a mini-socket whose memory is still its own.  Without `known` it
  * is older than us: user space knows it from the socket dump. */
-static __always_inline void tw_ended(struct inet_timewait_sock *tw, u64 key,
-				     const struct tw_info *known, u8 reason,
-				     const struct process_id *by)
+static __always_inline void tw_ended(struct inet_timewait_sock *tw, const struct tw_info *known,
+				     u8 reason, const struct process_id *by)
 {
-	u64 now = bpf_ktime_get_ns();
+	u64 key = (u64)tw, now = bpf_ktime_get_ns();
 	struct tw_info info = {};
 
 	if (!known) {

@@ -73,30 +73,23 @@ int socket_received(u64 *ctx)
 
 #ifdef HOOKS_TIMER
 
-int timer_started(u64 *ctx)
-{
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
-
-	if (tw)
-		started(ctx, tw);
-	return 0;
-}
-
 int timer_cancelled(u64 *ctx)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
+	struct timer_list *timer = (void *)ctx[0];
+	struct inet_timewait_sock *tw = timewait_of(timer);
 
 	if (tw)
-		cancelled(ctx, tw);
+		cancelled(ctx, timer, tw);
 	return 0;
 }
 
 int timer_expired(u64 *ctx)
 {
-	struct inet_timewait_sock *tw = timewait_of((void *)ctx[0]);
+	struct timer_list *timer = (void *)ctx[0];
+	struct inet_timewait_sock *tw = timewait_of(timer);
 
 	if (tw)
-		expired(tw);
+		expired(timer, tw);
 	return 0;
 }
 
@@ -105,20 +98,8 @@ int timer_expired(u64 *ctx)
 /* The birth or, if the third argument says so, a re-arming. */
 ENTRY(__inet_twsk_schedule)
 {
-	struct inet_timewait_sock *tw = (void *)ARGUMENT(0);
-
 	if ((u8)ARGUMENT(2))
-		rearmed(tw);
-	else
-		born(tw);
-	return 0;
-}
-
-/* From v7.3 on the call above is inlined for a birth.  Bottom halves may be on
- * here: the loader attaches this where it must. */
-ENTRY(inet_twsk_hashdance_schedule)
-{
-	born((void *)ARGUMENT(0));
+		rearmed((void *)ARGUMENT(0));
 	return 0;
 }
 

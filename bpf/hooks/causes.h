@@ -9,14 +9,16 @@
 enum cause {
 	CAUSE_REARMED = 0x100, /* or an enum reason */
 	CAUSE_EXPIRING = 0x101,
+	CAUSE_MOVED = 0x102, /* to another CPU */
 };
 
 /* What one return address says, 0 if nothing. */
 static __always_inline int cause_of_frame(u64 ip, struct inet_timewait_sock *tw)
 {
-	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer) ||
-	    WITHIN(ip, timers_dead_cpu))
+	if (WITHIN(ip, mod_timer) || WITHIN(ip, mod_timer_pending) || WITHIN(ip, __mod_timer))
 		return CAUSE_REARMED;
+	if (WITHIN(ip, timers_dead_cpu))
+		return CAUSE_MOVED;
 	/* which of them has a frame of its own depends on inlining and tail calls */
 	if (WITHIN(ip, __run_timers) || WITHIN(ip, expire_timers) ||
 	    WITHIN(ip, timer_expire_remote) || WITHIN(ip, run_timer_softirq))
@@ -57,7 +59,7 @@ static __always_inline int cause_of_end(void *ctx, struct inet_timewait_sock *tw
 			break;
 	}
 	cause = stack->cause;
-	if (cause && cause != CAUSE_REARMED && cause != CAUSE_EXPIRING)
+	if (cause && cause < CAUSE_REARMED)
 		learn_trail(stack);
 	return cause;
 }

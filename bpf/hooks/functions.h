@@ -38,17 +38,9 @@
  * killed(), since the next mini-socket may have that address. */
 BPF_PERCPU_ARRAY(fired, u64, 1);
 
-static __always_inline void born(struct inet_timewait_sock *tw)
-{
-	u64 key = (u64)tw;
-
-	tw_born(tw, key, tws.lookup(&key), 0);
-}
-
 static __always_inline void rearmed(struct inet_timewait_sock *tw)
 {
-	u64 key = (u64)tw;
-	struct tw_info *info = tws.lookup(&key);
+	struct tw_info *info = look_up_time_wait(tw);
 
 	if (info)
 		tw_rearmed(info, tw);
@@ -79,14 +71,13 @@ static __always_inline u8 why_killed(void *ctx, struct inet_timewait_sock *tw)
 	cause = cause_of_end(ctx, tw);
 	if (cause == CAUSE_EXPIRING)
 		return REASON_EXPIRED;
-	return cause == CAUSE_REARMED ? REASON_UNKNOWN : cause;
+	return cause < CAUSE_REARMED ? cause : REASON_UNKNOWN;
 }
 
 static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 {
-	u64 key = (u64)tw;
 	struct process_id by = {};
-	struct tw_info *info = tws.lookup(&key);
+	struct tw_info *info = look_up_time_wait(tw);
 	u8 reason;
 
 	if (!info && in_other_netns(tw))
@@ -94,7 +85,7 @@ static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 	reason = why_killed(ctx, tw);
 	if (reason == REASON_KILLED || reason == REASON_REUSED)
 		current_process(&by);
-	tw_ended(tw, key, info, reason, &by);
+	tw_ended(tw, info, reason, &by);
 }
 
 /* tcp_time_wait(): if no mini-socket comes of it, there were too many. */

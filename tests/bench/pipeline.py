@@ -65,7 +65,7 @@ def records(seconds: int) -> Iterator[bytes]:
     """Readings: of each connection two closes, and some time later the end of its TIME_WAIT."""
     server = _alike(CLOSE, 11, flags=8, role=2, first=1, how=1, via=1, seen=0b0111_0010)
     client = _alike(CLOSE, 12, role=1, first=2, how=1, via=1, seen=0b11_0000_0010)
-    ended = _alike(TW_END, 11, flags=32, reason=3)
+    ended = _alike(TW_END, 11, flags=16, reason=3)
     times = TIMES_RECORD.pack(40, 0, 3, 0, 5, 9, 0, 0, 0, 0)
     numbers = count(1)
     each = CONNECTIONS_PER_S // READINGS_PER_S

@@ -5,6 +5,7 @@ It knows what clang makes of bpf/ and the helpers that are called there, no more
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ _ARRAYS = frozenset({2, 6})  # BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY
 _MAPS = 1 << 63
 _STACK_BYTES = 512
 _FAULT = -14
+_IF_NEW = 1  # BPF_NOEXIST
 _MOST_STEPS = 100_000
 
 
@@ -182,6 +184,8 @@ class Machine:
             return entries.get(key, 0)
         if helper == 3:
             return 0 if entries.pop(key, None) else -2
+        if key in entries and r[4] == _IF_NEW:
+            return -errno.EEXIST
         if key not in entries:
             entries[key] = self.memory(kind.value_size)
         return self._copy(entries[key], r[3], kind.value_size)

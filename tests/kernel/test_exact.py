@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel import hidden
+from tests.kernel import brim
 from tests.kernel.support import ROOT, Line, Namespace, ends_of, namespace, of, owners, read, recording
 from tracer.kernel import flags
 
@@ -188,12 +188,12 @@ def test_stopping_amid_traffic_makes_nothing_up(tmp_path: Path) -> None:
                 playing.kill()
 
 
-def test_a_birth_neither_shown_nor_found_is_lost(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_birth_that_is_not_found_is_lost(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven of seven, and none is taken for an overflow; the ledger's residue says so as well."""
     monkeypatch.setattr(flags, "_LONGEST_CHAIN", 0)
-    seen = hidden.watch_without_births("timer", netns, monkeypatch)
-    waits = hidden.ACTIVE + hidden.PASSIVE
-    assert seen.lost == {"births of time_waits, not shown by the kernel": waits}
+    seen = brim.watch("timer", netns)
+    waits = brim.ACTIVE + brim.PASSIVE
+    assert seen.lost == {"births of time_waits, chain in the kernel's table too long to follow": waits}
     assert [(close.how, close.time_wait, close.overflow) for close in seen.closes] == [
         ("fin", False, False)
     ] * waits

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel import hidden
+from tests.kernel import brim
 from tests.kernel.expect import FACTS, disagreements, place
 from tests.kernel.support import (
     NOT_SHOWN,
@@ -328,14 +328,14 @@ def test_no_line_but_the_expected(source: str, life: Life) -> None:
 
 
 @each_source
-def test_births_that_are_not_shown(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's own table has them: none is lost, none an overflow, each has its owner."""
+def test_a_namespace_that_is_just_full(source: str) -> None:
+    """None of its TIME_WAITs is lost, none an overflow, each has its owner."""
     with namespace() as where:
-        seen = hidden.watch_without_births(source, where, monkeypatch)
+        seen = brim.watch(source, where)
     assert {birth.owner.grade for birth in seen.born} == {Grade.CERTAIN}
     assert Counter(birth.owner.process.comm for birth in seen.born if birth.owner.process) == {
-        "the-server": hidden.ACTIVE,
-        "the-client": hidden.PASSIVE,
+        "the-server": brim.ACTIVE,
+        "the-client": brim.PASSIVE,
     }
     assert [(close.how, close.time_wait, close.overflow) for close in seen.closes] == [
         ("fin", True, False)

@@ -83,15 +83,6 @@ class KernelTypes:
         """The BTF id of a raw tracepoint, for its programs; None if there is no such tracepoint."""
         return self._find(f"btf_trace_{name}", _KIND_TYPEDEF)
 
-    def tracepoint_arguments(self, name: str) -> int | None:
-        """How many arguments a raw tracepoint passes; None if there is no such tracepoint."""
-        type_id = self.tracepoint(name)
-        if type_id is None:
-            return None
-        pointer = self._type(self._skip_modifiers(type_id))
-        proto = self._type(self._skip_modifiers(pointer.size_or_type))
-        return proto.vlen - 1  # the first is void *__data
-
     def function(self, name: str) -> int | None:
         """The BTF id of a function; None if the kernel has none of that name."""
         return self._find(name, _KIND_FUNC)

@@ -43,9 +43,7 @@ HELD_RECORD = struct.Struct("=QQQI4x16s16sHHIBBBB4x")
 _RING_RECORD = struct.Struct("=8x" + EVENT_RECORD.format[1:])
 
 _EV_STATE, _EV_CLOSE, _EV_TW_END = 1, 2, 3
-_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _UNLINKED, _TURNED, _KILLED, _OVERFLOW = (
-    1 << bit for bit in range(8)
-)
+_PROCESS, _PREEXISTING, _DWELL, _TIME_WAIT, _TURNED, _KILLED, _OVERFLOW = (1 << bit for bit in range(7))
 
 ROLES = ("unknown", "client", "server", "unknown")
 FIRSTS = ("none", "local", "remote", "both")
@@ -193,7 +191,7 @@ class Decoder:
                 else:
                     latest.append(plain)
                     closes += self._closes(alike, plain)
-            elif flags & (_PREEXISTING | _UNLINKED):
+            elif flags & _PREEXISTING:
                 singles += group
             else:
                 ended[REASONS[reason], netns, STATES[old] == "FIN_WAIT2"] += group
@@ -448,7 +446,7 @@ class Decoder:
             owner = self._inferred.pop(record[_CONN], UNKNOWN_OWNER)
         ends = kind.ends(record)
         substate = kind.old
-        told = self._older.pop(ends[1:], None) if kind.flags & (_PREEXISTING | _UNLINKED) else None
+        told = self._older.pop(ends[1:], None) if preexisting else None
         if told:
             ends = ends._replace(conn=told)
         elif preexisting:
@@ -457,9 +455,6 @@ class Decoder:
         elif self._renumbered:
             ends = ends._replace(conn=self._renumbered.pop(record[_CONN], record[_CONN]))
         lifetime_us = record[_SPAN_US] if kind.flags & _TURNED else None
-        if kind.flags & _UNLINKED and not told:
-            born_us = ts_us - times[_FIN_WAIT2] - (lifetime_us or 0)
-            events.append(TimeWait(born_us, ends, owner, substate, preexisting=False))
         events.append(
             TimeWaitEnd(
                 ts_us,

@@ -45,7 +45,7 @@ _LAYOUT = {
     "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
     "inet_sock": ("inet_sport",),
     "tcp_sock": ("linger2", "packets_out"),
-    "timer_list": ("expires", "function"),
+    "timer_list": ("expires", "function", "flags"),
     "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
     "mm_struct": ("arg_start", "arg_end"),
     "task_struct": ("flags", "tgid", "group_leader", "start_boottime", "mm", "comm", "files"),
@@ -136,8 +136,6 @@ def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes
     flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
     if types.is_pointer("netns_ipv4", "tcp_death_row"):
         flags.append("-DDEATH_ROW_APART")
-    if types.tracepoint_arguments("timer_start") == 2:  # noqa: PLR2004 - (timer, bucket_expiry)
-        flags.append("-DHAVE_BUCKET_EXPIRY")
     # ca74823c6e16 "bpf: Add bpf_get_current_task_btf() helper" (v5.11)
     if types.function("bpf_get_current_task_btf") is not None:
         flags.append("-DHAVE_TYPED_TASK")

@@ -84,10 +84,11 @@ def transitions() -> tuple[Attachment, ...]:
     """The programs of every source.
 
     Attached after the mini-sockets' own, so that a TIME_WAIT born while we attach has
-    no full socket, rather than a full socket no TIME_WAIT. Of an owner's uses one is enough.
+    no full socket, rather than a full socket no TIME_WAIT. A transition is for whichever of its
+    programs is free, in this order; of an owner's uses one is enough.
     """
     return (
-        _raw(_TRANSITION, "transition_packet"),
+        _raw(_TRANSITION, "transition_packet", told_otherwise=True),
         *(_raw(_TRANSITION, program, told_otherwise=True) for program in TASK_PROGRAMS),
         _raw("tcp_rcv_space_adjust", "tcp_read", told_otherwise=True),
         # since Linux 6.3
@@ -97,12 +98,8 @@ def transitions() -> tuple[Attachment, ...]:
 
 
 _EXPIRY = "tw_timer_handler"
-_BIRTH_IF_INLINED = "inet_twsk_hashdance_schedule"
-_ENTRIES = (
-    *(_EXPIRY, "inet_twsk_kill", "__inet_twsk_schedule"),
-    *((_BIRTH_IF_INLINED,) if kernel_release() >= (7, 3) else ()),
-)
-"""Ends before births, causes before ends."""
+_ENTRIES = (_EXPIRY, "inet_twsk_kill", "__inet_twsk_schedule")
+"""Causes before ends."""
 ACCEPT = "inet_csk_accept"
 _WISH = "tcp_time_wait"
 """These two with fentry alone: a kprobe hides all others from whatever interrupts it."""
@@ -113,6 +110,7 @@ _TOLD_OTHERWISE = frozenset({_EXPIRY, ACCEPT, _WISH})
 """By the kernel stack, or by the next use: why_killed() in bpf/hooks/functions.h, without_time_wait()
 and on_use() in bpf/closing.h."""
 
+_BIRTH = "the kernel's table of connections, at FIN_WAIT2 or CLOSING to CLOSE"
 _FACTS = {
     "transitions": "raw tracepoint inet_sock_set_state",
     "owner": "process context of transitions, tcp_rcv_space_adjust, sock_send_length, sock_recv_length",
@@ -139,7 +137,7 @@ def _facts(hook: str, overflow: str, owner: str = "") -> dict[str, str]:
     return {
         **_FACTS,
         "owner": _FACTS["owner"] + owner,
-        "time_wait": f"{hook} __inet_twsk_schedule, inet_twsk_kill; its callers on the kernel stack",
+        "time_wait": f"{_BIRTH}; {hook} inet_twsk_kill; its callers on the kernel stack",
         "rearmed": f"{hook} __inet_twsk_schedule: every one",
         "overflow": overflow,
     }
@@ -174,12 +172,11 @@ SOURCES = {
             (
                 _raw("timer_expire_entry", "timer_expired"),
                 _raw("timer_cancel", "timer_cancelled"),
-                _raw("timer_start", "timer_started"),
             ),
             {
                 **_FACTS,
-                "time_wait": "timer tracepoints (timer_start, timer_cancel, timer_expire_entry)",
-                "rearmed": "timer_start and timer.expires: at least so often",
+                "time_wait": f"{_BIRTH}; timer tracepoints (timer_cancel, timer_expire_entry)",
+                "rearmed": "timer_cancel and timer.expires: at least so often",
                 "overflow": _STACK_TELLS,
             },
         ),

@@ -61,7 +61,7 @@ _LOST = {
     Counter.LOST_HELD: "half-closed sockets, map full",
     Counter.LOST_STEPS: "transitions of connections, not shown by the kernel",
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
-    Counter.LOST_BIRTHS: "births of time_waits, not shown by the kernel",
+    Counter.LOST_BIRTHS: "births of time_waits, chain in the kernel's table too long to follow",
     Counter.LOST_SITES: "stacks of call sites, ring full",
 }
 _UNSEEN = "stacks of call sites, no time to look at them"

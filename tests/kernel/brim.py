@@ -1,21 +1,17 @@
-"""A source whose births the kernel does not show, and what comes of seven TIME_WAITs then."""
+"""A namespace with room for just the seven TIME_WAITs that come, and what a source tells of them."""
 
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, replace
-
-import pytest
+from dataclasses import dataclass
 
 from tests.kernel.support import Namespace, eventually
 from tracer.filters import Filters
-from tracer.kernel import hooks
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.source import LiveSource
 from tracer.model import Balance, Close, Event, Lost, TimeWait
 
 ACTIVE, PASSIVE = 4, 3
-_BIRTHS = frozenset({"__inet_twsk_schedule", "inet_twsk_hashdance_schedule", "timer_start"})
 
 
 @dataclass(frozen=True)
@@ -37,17 +33,13 @@ class Seen:
         return [event for event in self.events if isinstance(event, Close) and event.first == "local"]
 
 
-def watch_without_births(name: str, where: Namespace, monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """`ACTIVE` closed first by the server, `PASSIVE` by the client; the births' hooks are not attached.
+def watch(name: str, where: Namespace) -> Seen:
+    """`ACTIVE` closed first by the server, `PASSIVE` by the client.
 
-    There is just room for them: whoever counted the kernel's would take the last for an overflow.
+    Whoever counted the kernel's would take the last for an overflow.
     """
     limit = f"net.ipv4.tcp_max_tw_buckets={ACTIVE + PASSIVE}"
     subprocess.run(where.command("sysctl", "-qw", limit), check=True)
-    source = hooks.SOURCES[name]
-    others = tuple(one for one in source.attachments if one.target not in _BIRTHS)
-    assert len(others) < len(source.attachments)
-    monkeypatch.setitem(hooks.SOURCES, name, replace(source, attachments=others))
     live = LiveSource(LoadOptions(filters=Filters(netns=where.inode), hooks=name, ring_mib=1))
     try:
         events = [event for reading in live.preexisting() for event in reading.events]
