@@ -36,11 +36,6 @@ struct sock_info {
  * when its memory is another's; if it connects again it is a new connection. */
 BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, BIG_MAP_FLAGS);
 
-/* sk → one that is half-closed.  Inserted: on_transition() into such a state.
- * Updated: on_use().  Deleted: on_transition() out of it.  Read: tracer/kernel/held.py, whose work
- * so grows with what hangs and not with what passes through. */
-BPF_F_TABLE("hash", u64, struct held_socket, held, MAX_HELD, BIG_MAP_FLAGS);
-
 static __always_inline void add_dwell(struct dwell *d, u8 state, u64 us)
 {
 	switch (state) {
@@ -164,8 +159,9 @@ static __always_inline void describe(struct event *ev, const struct sock_info *i
 }
 
 #ifdef WITH_STATES
+/* `since`: when the old state was entered, 0 if that is not known */
 static __always_inline void send_state(const struct sock_info *info, u8 old, u8 new, u64 now,
-				       bool dwell_known, bool process)
+				       u64 since, bool process)
 {
 	struct event *ev = new_event(EV_STATE, now, COUNT_LOST_STATE);
 
@@ -174,9 +170,9 @@ static __always_inline void send_state(const struct sock_info *info, u8 old, u8 
 	describe(ev, info);
 	ev->alike.old = old;
 	ev->alike.new = new;
-	if (dwell_known) {
+	if (since) {
 		ev->alike.flags |= EVF_DWELL;
-		ev->span_us = (now - info->since) / 1000;
+		ev->span_us = (now - since) / 1000;
 	}
 	if (process)
 		ev->alike.flags |= EVF_PROCESS;
@@ -388,28 +384,6 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 	send_event(ev);
 }
 
-static __always_inline bool is_half_closed(u8 state)
-{
-	return state == TCP_CLOSE_WAIT || state == TCP_FIN_WAIT2;
-}
-
-static __always_inline void hold(const struct sock_info *info, u64 key, u8 state, u64 now)
-{
-	struct held_socket entry = {
-		.conn = info->conn,
-		.since = now,
-		.opener = info->opener,
-		.ep = info->ep,
-		.family = info->family,
-		.state = state,
-		.flags = info->flags,
-		.role = info->role,
-	};
-
-	if (held.update(&key, &entry))
-		count(COUNT_LOST_HELD);
-}
-
 /* Whether no other copy of the program comes after this one. */
 static __always_inline bool is_last(u32 lane)
 {
@@ -431,7 +405,9 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	if (info) {
 		if (info->state != old)
 			count(COUNT_LOST_STEPS);
-		info->state = new;
+		/* in this order, see report_half_closed() */
+		LOAD(info, since) = now;
+		LOAD(info, state) = new;
 		if (!info->opener.pid && !is_ending(new))
 			info->opener = *me;
 		return info;
@@ -499,8 +475,8 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	struct sock_info *info;
 	u64 key = (u64)sk;
 	bool process = in_users_context(sk);
-	bool dwell_known, half_closed;
-	u64 now;
+	bool dwell_known;
+	u64 now, since;
 
 	if (process ? lane == LANE_PACKET : is_seen_to(key, lane))
 		return;
@@ -520,11 +496,11 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		if (info->role != ROLE_LISTENER && info->state != TCP_CLOSE)
 			count(COUNT_LOST_ENDS);
 		socks.delete(&key);
-		held.delete(&key);
 		info = NULL;
 	}
 	now = bpf_ktime_get_ns();
 	dwell_known = info && info->state == old;
+	since = info ? info->since : now;
 	info = note(info, sk, key, old, new, now, process, lane, &me);
 	if (!info || endpoints_pending(new))
 		return;
@@ -537,11 +513,11 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		}
 		info->dwell.seen |= 1 << old;
 #ifdef WITH_STATES
-		send_state(info, info->old, old, info->since, false, info->role == ROLE_CLIENT);
+		send_state(info, info->old, old, since, 0, info->role == ROLE_CLIENT);
 #endif
 	}
 	if (dwell_known)
-		add_dwell(&info->dwell, old, (now - info->since) / 1000);
+		add_dwell(&info->dwell, old, (now - since) / 1000);
 	info->dwell.seen |= 1 << new;
 
 	info->first = first_fin(info->first, new);
@@ -549,24 +525,15 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		name_closer(info, sk, &me, VIA_SHUTDOWN);
 
 #ifdef WITH_STATES
-	send_state(info, old, new, now, dwell_known, process);
+	send_state(info, old, new, now, dwell_known ? since : 0, process);
 #endif
-	if (is_half_closed(old))
-		held.delete(&key);
 	if (new == TCP_CLOSE) {
 		/* a child that never got to ESTABLISHED was never a connection */
 		if (info->role != ROLE_LISTENER && old != TCP_SYN_RECV)
 			finish(ctx, info, sk, old, now, process, lane, &me);
 		if (is_last(lane))
 			socks.delete(&key);
-		return;
 	}
-	half_closed = new == TCP_CLOSE_WAIT;
-	if (new == TCP_FIN_WAIT2)
-		half_closed = LOAD(sk, sk_socket);
-	if (half_closed)
-		hold(info, key, new, now);
-	info->since = now;
 }
 
 /* A read or write names the user of an accepted socket; connect() has already
@@ -575,17 +542,11 @@ static __always_inline void on_use(struct sock *sk, u32 what)
 {
 	u64 key = (u64)sk;
 	struct sock_info *info = socks.lookup(&key);
-	struct held_socket *listed;
 
 	if (!info || info->opener.pid)
 		return;
 	current_process(&info->opener);
 	take_site(info->conn, &info->opener, what);
-	if (!is_half_closed(info->state))
-		return;
-	listed = held.lookup(&key);
-	if (listed)
-		listed->opener = info->opener;
 }
 
 #endif

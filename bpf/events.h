@@ -158,7 +158,7 @@ struct site_event {
 };
 
 /* A half-closed full socket that a process still holds: CLOSE_WAIT, or
- * FIN_WAIT2 behind an open descriptor.  A map's value, read in batches. */
+ * FIN_WAIT2 behind an open descriptor; written by an iterator. */
 struct held_socket {
 	u64 conn;
 	u64 since; /* ns, CLOCK_MONOTONIC */
@@ -198,7 +198,6 @@ enum counter {
 	COUNT_LOST_PROCESS,
 	COUNT_LOST_SOCKS,  /* map full: a connection's end was not told */
 	COUNT_LOST_TWS,	   /* map full: a TIME_WAIT was not followed */
-	COUNT_LOST_HELD,   /* map full: a half-closed socket was not listed */
 	COUNT_LOST_STEPS,  /* a transition that the tracepoint did not show */
 	COUNT_LOST_ENDS,   /* of those → CLOSE */
 	COUNT_LOST_BIRTHS, /* a TIME_WAIT due, neither found nor known not to be */

@@ -6,16 +6,8 @@
 
 #include "events.h"
 #include "filter.h"
+#include "iterator.h"
 #include "kernel.h"
-
-struct seq_file;
-
-/* include/uapi is silent on these; the layout is what the verifier checks. */
-struct bpf_iter_meta {
-	struct seq_file *seq;
-	u64 session_id;
-	u64 seq_num;
-};
 
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;
@@ -25,8 +17,6 @@ struct bpf_iter__task_file {
 	void *file;
 };
 
-/* Helpers newer than the BCC of Debian 12 knows by name. */
-static long (*seq_write)(struct seq_file *seq, const void *data, u32 len) = (void *)127;
 /* bpf_sock_from_file, 4f19cab76136 "bpf: Add a bpf_sock_from_file helper" (v5.11) */
 static struct socket *(*sock_from_file)(void *file) = (void *)162;
 

@@ -9,6 +9,7 @@
 #include "timewait.h"
 #include "sites.h"
 #include "closing.h"
+#include "halfclosed.h"
 #include "openfiles.h"
 #include "hooks/causes.h"
 #ifdef HOOKS_TIMER
@@ -147,5 +148,11 @@ int system_call(u64 *ctx)
 int bpf_iter__task_file(struct bpf_iter__task_file *ctx)
 {
 	report_open_file(ctx);
+	return 0;
+}
+
+int bpf_iter__bpf_map_elem(struct bpf_iter__bpf_map_elem *ctx)
+{
+	report_half_closed(ctx);
 	return 0;
 }

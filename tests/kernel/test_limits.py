@@ -98,7 +98,7 @@ def test_connections_for_which_there_was_no_room(netns: Namespace, room: int) ->
         play(netns, seen)
         closes = [event for event in seen.of(Close) if isinstance(event, Close)]
         assert len(closes) + seen.lost["connections, map full"] == BOTH_ENDS
-        assert set(seen.lost) <= {"connections, map full", "half-closed sockets, map full"}
+        assert set(seen.lost) <= {"connections, map full"}
         # Those that were followed from their beginning are told in full, the others not as if they were.
         whole = [close for close in closes if close.age_us is not None]
         assert room - 2 <= len(whole) <= room

@@ -295,8 +295,22 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
     assert told(look(3_000_000)) == [(2, "CLOSE_WAIT")]
     present.clear()
     closed = bench.decode(record(CLOSE, conn=1))
-    assert told(look(4_000_000, *closed)) == [(2, "LAST_ACK")]
-    assert told(look(5_000_000)) == []
+    assert told(look(4_000_000, *closed)) == []
+    assert told(look(5_000_000)) == [(2, "LAST_ACK")]
+    assert told(look(6_000_000)) == []
+
+
+def test_one_that_a_look_passed_over_is_still_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tracer.kernel.held.time.monotonic", lambda: now[0])
+    bench, present = Bench(), [entry(1, 0)]
+    held = HeldSockets(lambda: iter(present), bench.decoder)
+    news = []
+    for at in range(2, 8):
+        present[:] = [] if at % 2 else [entry(1, 0)]
+        now[0] += 1.5
+        news.append(held.tell(held.look(), Reading([]), at * 1_000_000))
+    assert [len(events) for events in news] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_close_that_comes_with_the_look_is_not_half_closed() -> None:

@@ -157,9 +157,13 @@ _PERF_EVENT_IOC_ENABLE = 0x2400
 _PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
-def attach_iterator(program: int) -> int:
-    """A link's descriptor."""
-    return _bpf(Command.LINK_CREATE, struct.pack("=4I", program, 0, AttachType.ITERATOR, 0))
+def attach_iterator(program: int, map_fd: int | None = None) -> int:
+    """A link's descriptor; `map_fd`: whose entries are iterated over."""
+    over = b"" if map_fd is None else struct.pack("=I", map_fd)
+    info = ct.create_string_buffer(over, len(over))
+    # link_create: prog_fd, target_fd, attach_type, flags, iter_info, iter_info_len
+    attributes = (program, 0, AttachType.ITERATOR, 0, ct.addressof(info) if over else 0, len(over))
+    return _bpf(Command.LINK_CREATE, struct.pack("=4IQI", *attributes))
 
 
 def create_iterator(link: int) -> int:

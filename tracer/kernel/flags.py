@@ -91,10 +91,6 @@ _STACK_SYMBOLS = (
 """Functions by which a stack is read."""
 
 
-_MAX_HELD_KPROBE = 8192
-"""Half-closed sockets listed at a time, with kprobes: while a map is read the kernel skips their
-programs on that CPU (bpf_disable_instrumentation(), include/linux/bpf.h), and a read passes all buckets."""
-
 _LONGEST_CHAIN = 32
 """How far one in the kernel's table of connections is followed; few have more than a handful."""
 
@@ -132,7 +128,6 @@ def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes
     flags.append(f"-DHOOKS_{source.name.upper()}")
     if any(attachment.target == hooks.SYSTEM_CALL for attachment in source.attachments):
         flags += ["-DWITH_SYS_EXIT", *_layout_flags(types, _SYS_EXIT_LAYOUT)]
-    flags.append(f"-DMAX_HELD={_MAX_HELD_KPROBE if source.name == 'kprobe' else options.max_socks}")
     flags.append(f"-DARGUMENTS_{hooks.ACCEPT}={types.function_arguments(hooks.ACCEPT) or 0}")
     if types.is_pointer("netns_ipv4", "tcp_death_row"):
         flags.append("-DDEATH_ROW_APART")

@@ -1,43 +1,44 @@
-"""Half-closed sockets that stay so: the kernel side's `held` map, read in batches."""
+"""Half-closed sockets that stay so: an iterator over those that are followed, once a second."""
 
 from __future__ import annotations
 
-import ctypes as ct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from tracer.crowd import Reading
-from tracer.kernel.decode import HELD_RECORD, Decoder
-from tracer.kernel.libbpf import load_libbpf
+from tracer.kernel.decode import Decoder
 from tracer.model import Event, Held
 
 SETTLED_US = 1_000_000
 """A socket half-closed for less is in the ordinary course of closing."""
 
-_BATCH = 4096
 _LOOK_SHARE = 50
-"""Looking takes at most one part in this many of our time, however much hangs."""
+"""Looking takes at most one part in this many of our time, however many sockets are followed."""
 
 
 class HeldSockets:
     """Tells of each socket once it has been half-closed for a second, and when the process let go."""
 
-    def __init__(self, read_map: Callable[[], Iterator[bytes]], decoder: Decoder) -> None:
-        self._read_map = read_map
+    def __init__(self, half_closed: Callable[[], Iterable[bytes]], decoder: Decoder) -> None:
+        self._half_closed = half_closed
         self._decoder = decoder
         self._told: dict[int, Held] = {}
+        self._missed: set[int] = set()
+        """Those told that the last look did not find."""
         self._next_look = 0.0
 
     def look(self) -> dict[int, Held] | None:
         """Those that are half-closed now, by number; None if it is too early for another look.
 
         To be called before the events are read that `tell()` gets: then a socket
-        that is not in the map any more has its `close` among them, if it has one.
+        that is not found any more has its `close` among them, if it has one. One in the way of
+        another that goes just then may be passed over (bpf_hash_map_seq_find_next(),
+        kernel/bpf/hashtab.c).
         """
         started = time.monotonic()
         if started < self._next_look:
             return None
-        found = {held.ends.conn: held for held in map(self._decoder.held, self._read_map())}
+        found = {held.ends.conn: held for held in map(self._decoder.held, self._half_closed())}
         elapsed = time.monotonic() - started
         self._next_look = started + max(1.0, elapsed * _LOOK_SHARE)
         return found
@@ -57,34 +58,13 @@ class HeldSockets:
             if now_us - held.ts_us >= SETTLED_US and conn not in closed
         }
         news: list[Event] = [held for conn, held in settled.items() if conn not in self._told]
+        missed = {conn: held for conn, held in self._told.items() if conn not in found}
         news += [
             held._replace(ts_us=now_us, state="LAST_ACK")
-            for conn, held in self._told.items()
-            if conn not in found and held.state == "CLOSE_WAIT"
+            for conn, held in missed.items()
+            if conn in self._missed and held.state == "CLOSE_WAIT"
         ]
-        self._told = settled
+        missed = {conn: held for conn, held in missed.items() if conn not in self._missed}
+        self._told = settled | missed
+        self._missed = set(missed)
         return news
-
-
-def read_map(map_fd: int) -> Iterator[bytes]:
-    """All values of the map, by BPF_MAP_LOOKUP_BATCH (Linux 5.6)."""
-    lookup_batch = load_libbpf().bpf_map_lookup_batch
-    keys = (ct.c_uint64 * _BATCH)()
-    values = ct.create_string_buffer(_BATCH * HELD_RECORD.size)
-    position, count = ct.c_uint32(), ct.c_uint32()
-    first, more = True, True
-    while more:
-        count.value = _BATCH
-        more = not lookup_batch(
-            map_fd,
-            None if first else ct.byref(position),
-            ct.byref(position),
-            ct.byref(keys),
-            ct.byref(values),
-            ct.byref(count),
-            None,
-        )
-        first = False
-        raw = values.raw
-        for at in range(0, count.value * HELD_RECORD.size, HELD_RECORD.size):
-            yield raw[at : at + HELD_RECORD.size]

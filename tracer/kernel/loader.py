@@ -16,6 +16,7 @@ from tracer.kernel import bpf
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.compiled import renumbered
 from tracer.kernel.compiler import compile_programs
+from tracer.kernel.decode import HELD_RECORD
 from tracer.kernel.flags import LoadOptions, compile_flags, tick_us
 from tracer.kernel.hooks import (
     AUTO,
@@ -45,11 +46,10 @@ class Counter(IntEnum):
     LOST_PROCESS = 8
     LOST_SOCKS = 9
     LOST_TWS = 10
-    LOST_HELD = 11
-    LOST_STEPS = 12
-    LOST_ENDS = 13
-    LOST_BIRTHS = 14
-    LOST_SITES = 15
+    LOST_STEPS = 11
+    LOST_ENDS = 12
+    LOST_BIRTHS = 13
+    LOST_SITES = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class LoadedPrograms:
         self._maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
+        self._half_closed = -1
         try:
             with KernelTypes() as types:
                 self._compiled = compile_programs(compile_flags(options, choice.source, types))
@@ -122,6 +123,7 @@ class LoadedPrograms:
                 # All are loaded before the first is attached: what happens between
                 # the first and the last is seen by some only.
                 self._load_programs(attachments, types)
+                self._half_closed = self._iterator("bpf_iter__bpf_map_elem", types, self._maps["socks"])
             for attachment in attachments:
                 self.attach(attachment)
         except BaseException:
@@ -145,6 +147,10 @@ class LoadedPrograms:
         """The kernel's account of every program."""
         return tuple(ProgramStats(name, *bpf.program_info(fd)) for name, fd in self._programs.items())
 
+    def half_closed(self) -> Iterator[bytes]:
+        """`struct held_socket` of every half-closed socket that is followed and that a process holds."""
+        return _iterate(self._half_closed, HELD_RECORD.size)
+
     def open_sockets(self) -> Iterator[bytes] | None:
         """`struct open_socket` of every TCP socket in a process's files.
 
@@ -154,32 +160,20 @@ class LoadedPrograms:
             return None
         try:
             with KernelTypes() as types:
-                target = types.function("bpf_iter_task_file") or 0
-            code = self._code("bpf_iter__task_file")
-            program = bpf.load_program(
-                "open_files", bpf.ProgramType.TRACING, code, bpf.AttachType.ITERATOR, target
-            )
-            try:
-                link = bpf.attach_iterator(program)
-            finally:
-                os.close(program)
+                link = self._iterator("bpf_iter__task_file", types)
         except OSError:
             return None
-        return self._iterate(link)
+        return _iterate_once(link, OPEN_SOCKET_SIZE)
 
-    @staticmethod
-    def _iterate(link: int) -> Iterator[bytes]:
+    def _iterator(self, name: str, types: KernelTypes, map_fd: int | None = None) -> int:
+        """The link of an iterator's program."""
+        target = types.function(name.replace("__", "_", 1)) or 0
+        kind, attach = bpf.ProgramType.TRACING, bpf.AttachType.ITERATOR
+        program = bpf.load_program(name.removeprefix("bpf_iter__"), kind, self._code(name), attach, target)
         try:
-            with os.fdopen(bpf.create_iterator(link), "rb", buffering=0) as file:
-                pending = b""
-                while chunk := file.read(1 << 16):
-                    pending += chunk
-                    whole = len(pending) - len(pending) % OPEN_SOCKET_SIZE
-                    for at in range(0, whole, OPEN_SOCKET_SIZE):
-                        yield pending[at : at + OPEN_SOCKET_SIZE]
-                    pending = pending[whole:]
+            return bpf.attach_iterator(program, map_fd)
         finally:
-            os.close(link)
+            os.close(program)
 
     def detach(self) -> None:
         """Stop the programs, the last attached first; the maps stay.
@@ -192,6 +186,8 @@ class LoadedPrograms:
     def close(self) -> None:
         """Detach everything and free programs and maps."""
         self.detach()
+        _close_all((self._half_closed,))
+        self._half_closed = -1
         for held in (self._programs, self._maps):
             _close_all(held.values())
             held.clear()
@@ -244,6 +240,25 @@ class LoadedPrograms:
                 resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
         for name, kind in self._compiled.maps.items():
             self._maps[name] = _made(name, kind)
+
+
+def _iterate(link: int, size: int) -> Iterator[bytes]:
+    """The records, of so many bytes, that an iterator writes."""
+    with os.fdopen(bpf.create_iterator(link), "rb", buffering=0) as file:
+        pending = b""
+        while chunk := file.read(1 << 16):
+            pending += chunk
+            whole = len(pending) - len(pending) % size
+            for at in range(0, whole, size):
+                yield pending[at : at + size]
+            pending = pending[whole:]
+
+
+def _iterate_once(link: int, size: int) -> Iterator[bytes]:
+    try:
+        yield from _iterate(link, size)
+    finally:
+        os.close(link)
 
 
 def _made(name: str, kind: bpf.MapKind) -> int:

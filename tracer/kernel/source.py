@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 from tracer import __version__
@@ -17,7 +16,7 @@ from tracer.errors import NotPermittedError, say
 from tracer.kernel import netns, sock_diag
 from tracer.kernel.decode import EVENT_RECORD, Decoder
 from tracer.kernel.flags import SITE_RING_BYTES, LoadOptions
-from tracer.kernel.held import HeldSockets, read_map
+from tracer.kernel.held import HeldSockets
 from tracer.kernel.hooks import transitions
 from tracer.kernel.ledger import Key, Ledger, key_of
 from tracer.kernel.liveports import Destination, live_ports
@@ -58,7 +57,6 @@ _LOST = {
     Counter.LOST_PROCESS: "process descriptions, process ring full",
     Counter.LOST_SOCKS: "connections, map full",
     Counter.LOST_TWS: "time_waits, map full",
-    Counter.LOST_HELD: "half-closed sockets, map full",
     Counter.LOST_STEPS: "transitions of connections, not shown by the kernel",
     Counter.LOST_ENDS: "ends of connections (and the time_wait that follows one), not shown by the kernel",
     Counter.LOST_BIRTHS: "births of time_waits, chain in the kernel's table too long to follow",
@@ -95,7 +93,7 @@ class LiveSource:
             self._sites = Sites(self._offset_us, self._processes, resolver)
             self._processes.on_new = resolver.meet
             self._decoder.closing, self._decoder.opening = self._sites.closing, self._sites.opening
-        self._held = HeldSockets(partial(read_map, self._programs.map_fd("held")), self._decoder)
+        self._held = HeldSockets(self._programs.half_closed, self._decoder)
         self._poll = select.epoll()
         for ring in (self._events, self._process_ring):
             self._poll.register(ring.fd, select.EPOLLIN)
