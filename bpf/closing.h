@@ -33,8 +33,28 @@ struct sock_info {
 /* sk → what we know of it.  Inserted: on_transition(), at the first seen.
  * Updated: by every later transition and by first use.  Deleted: at → CLOSE,
  * which every socket passes before it is freed, by the last that looks at it, or
- * when its memory is another's; if it connects again it is a new connection. */
-BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, BIG_MAP_FLAGS);
+ * when its memory is another's; if it connects again it is a new connection.  Entries
+ * are allocated at start: on demand each costs 100 ns more, and cold memory. */
+BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, 0);
+
+#define SETTLED_BITS 14
+
+/* By the address's hash: a socket in `socks` whose opener is known, so that a use of it
+ * tells nothing.  Updated: on_use(), whose caller has the socket open; note().  Cleared:
+ * note(), when another socket is met there. */
+BPF_ARRAY(settled, u64, 1 << SETTLED_BITS);
+
+/* The verifier allows no arithmetic with an address, but the difference of two is a number. */
+static __always_inline u64 *settled_at(u64 key)
+{
+	u32 slot = 0;
+	u64 *first = settled.lookup(&slot);
+
+	if (!first)
+		return NULL;
+	slot = (u32)((key - (u64)first) >> 6) * 0x9e3779b1U >> (32 - SETTLED_BITS);
+	return settled.lookup(&slot);
+}
 
 static __always_inline void add_dwell(struct dwell *d, u8 state, u64 us)
 {
@@ -397,6 +417,7 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 					      struct process_id *me)
 {
 	struct sock_info met = {};
+	u64 *slot;
 
 	if (!info && !meet(&met, sk, old, new))
 		return NULL;
@@ -414,6 +435,11 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	}
 	if (!is_ending(new))
 		met.opener = *me;
+	slot = settled_at(key);
+	if (slot && met.opener.pid)
+		*slot = key;
+	else if (slot && *slot == key)
+		*slot = 0;
 	met.conn = new_conn(lane);
 	met.state = new;
 	met.tracked = now;
@@ -540,13 +566,19 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
  * named the others. */
 static __always_inline void on_use(struct sock *sk, u32 what)
 {
-	u64 key = (u64)sk;
-	struct sock_info *info = socks.lookup(&key);
+	u64 key = (u64)sk, *slot = settled_at(key);
+	struct sock_info *info;
 
-	if (!info || info->opener.pid)
+	if (!slot || *slot == key)
 		return;
-	current_process(&info->opener);
-	take_site(info->conn, &info->opener, what);
+	info = socks.lookup(&key);
+	if (!info)
+		return;
+	if (!info->opener.pid) {
+		current_process(&info->opener);
+		take_site(info->conn, &info->opener, what);
+	}
+	*slot = key;
 }
 
 #endif

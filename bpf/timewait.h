@@ -26,7 +26,7 @@ struct tw_info {
 
 /* tw → what we know of it.  Inserted: link_time_wait().  Updated: tw_rearmed().
  * Deleted: tw_ended(), tw_replaced().  The kernel frees none before its end. */
-BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, BIG_MAP_FLAGS);
+BPF_F_TABLE("hash", u64, struct tw_info, tws, MAX_TWS, TWS_FLAGS);
 
 /* Of one that is not followed: whether that is due to the filter by namespace. */
 static __always_inline bool in_other_netns(struct inet_timewait_sock *tw)

@@ -62,13 +62,19 @@ int tcp_read(u64 *ctx)
  * receive, when the socket is unlocked again but the caller is still here */
 int socket_sent(u64 *ctx)
 {
-	on_use((void *)ctx[0], SITE_USE);
+	struct sock *sk = (void *)ctx[0];
+
+	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
+		on_use(sk, SITE_USE);
 	return 0;
 }
 
 int socket_received(u64 *ctx)
 {
-	on_use((void *)ctx[0], SITE_USE);
+	struct sock *sk = (void *)ctx[0];
+
+	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
+		on_use(sk, SITE_USE);
 	return 0;
 }
 

@@ -186,7 +186,7 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     yield f"-DMAX_TWS={options.max_tws}"
     # Entries on demand where the allocator is safe in any context: 7c8199e24fa0
     # "bpf: Introduce any context BPF specific memory allocator." (v6.1).
-    yield f"-DBIG_MAP_FLAGS={_BPF_F_NO_PREALLOC if hooks.kernel_release() >= (6, 1) else 0}"
+    yield f"-DTWS_FLAGS={_BPF_F_NO_PREALLOC if hooks.kernel_release() >= (6, 1) else 0}"
     yield f"-DLONGEST_CHAIN={_LONGEST_CHAIN}"
     yield f"-DTASK_COPIES={len(hooks.TASK_PROGRAMS)}"
     yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
