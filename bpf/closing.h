@@ -563,22 +563,26 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 }
 
 /* A read or write names the user of an accepted socket; connect() has already
- * named the others. */
-static __always_inline void on_use(struct sock *sk, u32 what)
+ * named the others.  False if the socket is not followed. */
+static __always_inline bool name_user(u64 key, u32 what)
 {
-	u64 key = (u64)sk, *slot = settled_at(key);
-	struct sock_info *info;
+	struct sock_info *info = socks.lookup(&key);
 
-	if (!slot || *slot == key)
-		return;
-	info = socks.lookup(&key);
 	if (!info)
-		return;
+		return false;
 	if (!info->opener.pid) {
 		current_process(&info->opener);
 		take_site(info->conn, &info->opener, what);
 	}
-	*slot = key;
+	return true;
+}
+
+static __always_inline void on_use(struct sock *sk)
+{
+	u64 key = (u64)sk, *slot = settled_at(key);
+
+	if (slot && *slot != key && name_user(key, SITE_USE))
+		*slot = key;
 }
 
 #endif

@@ -54,7 +54,7 @@ int tcp_read(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (in_users_context(sk))
-		on_use(sk, SITE_USE);
+		on_use(sk);
 	return 0;
 }
 
@@ -65,7 +65,7 @@ int socket_sent(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(sk, SITE_USE);
+		on_use(sk);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ int socket_received(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(sk, SITE_USE);
+		on_use(sk);
 	return 0;
 }
 
@@ -135,7 +135,7 @@ RETURN(inet_csk_accept)
 	struct sock *sk = (void *)RETURNED(inet_csk_accept);
 
 	if (sk)
-		on_use(sk, SITE_ACCEPT);
+		name_user((u64)sk, SITE_ACCEPT);
 	return 0;
 }
 #endif

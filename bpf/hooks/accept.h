@@ -55,7 +55,7 @@ static __always_inline void system_call_ends(struct pt_regs *regs, long result)
 		return;
 	sk = socket_behind(task, result);
 	if (sk)
-		on_use(sk, SITE_ACCEPT);
+		name_user((u64)sk, SITE_ACCEPT);
 }
 
 #endif
