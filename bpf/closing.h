@@ -351,22 +351,25 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock *sk, u8 old,
 				   u64 now, bool process, u32 lane, const struct process_id *me)
 {
+	bool may_wait = old == TCP_FIN_WAIT2 || old == TCP_CLOSING;
 	struct tw_info wait = {};
 	struct event *ev;
 	u8 how = HOW_FIN;
-	bool followed;
-	int substate;
+	bool followed = false;
+	int substate = 0;
 
-	wait.conn = info->conn;
-	wait.born = now;
-	wait.owner = info->closer.pid ? info->closer : info->opener;
-	wait.ep = info->ep;
-	wait.hash = info->hash;
-	wait.family = info->family;
-	substate = link_time_wait(&wait, sk, old, &followed);
+	if (may_wait) {
+		wait.conn = info->conn;
+		wait.born = now;
+		wait.owner = info->closer.pid ? info->closer : info->opener;
+		wait.ep = info->ep;
+		wait.hash = info->hash;
+		wait.family = info->family;
+		substate = link_time_wait(&wait, sk, &followed);
+	}
 	if (substate <= 0) {
 		how = classify(ctx, sk, info, old, process, lane);
-		if (how == HOW_FIN && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING)) {
+		if (how == HOW_FIN && may_wait) {
 			if (substate == CANNOT_TELL) {
 				count(COUNT_LOST_BIRTHS);
 			} else {

@@ -105,9 +105,8 @@ static __always_inline struct tw_info *look_up_time_wait(struct inet_timewait_so
 #define CANNOT_TELL -1
 
 /* Returns the substate of the mini-socket that took a full socket's place, 0 if none
- * did, or CANNOT_TELL; it is followed if there was room for it.  `state` is the full socket's. */
-static __always_inline int link_time_wait(struct tw_info *info, struct sock *sk, u8 state,
-					  bool *followed)
+ * did, or CANNOT_TELL; it is followed if there was room for it. */
+static __always_inline int link_time_wait(struct tw_info *info, struct sock *sk, bool *followed)
 {
 	struct inet_timewait_sock *tw, *seen;
 	struct time_wait_copy copy;
@@ -115,9 +114,6 @@ static __always_inline int link_time_wait(struct tw_info *info, struct sock *sk,
 	long failed;
 	u64 key;
 
-	*followed = false;
-	if (state != TCP_FIN_WAIT2 && state != TCP_CLOSING)
-		return 0;
 	if (!find_time_wait(&tw, &copy, LOAD(sk, __sk_common.skc_net), info->hash, &info->ep))
 		return CANNOT_TELL;
 	if (!tw)
