@@ -388,9 +388,8 @@ class Aggregator:
     def _time_wait_end(self, event: TimeWaitEnd) -> None:
         if event.ends.conn in self._crowd_waits:
             lingered = () if event.fin_wait2_us is None else (event.fin_wait2_us,)
-            second = event.ts_us // SECOND
             alone = Ends(
-                event.reason, event.ends.netns, second, (event.ends.conn,), lingered, lambda _at: event
+                event.reason, event.ends.netns, event.ts_us, (event.ends.conn,), lingered, lambda _at: event
             )
             self._end_crowd(alone)
             return

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tracer.model import Close, Endpoints, Event, Owner, TimeWait, TimeWaitEnd
+from tracer.series import SECOND
 
 KEPT = 1_000
 """Of the connections that ended last all is kept."""
@@ -65,12 +66,18 @@ class Ends:
 
     reason: str
     netns: int
-    second: int
+    until_us: int
+    """When the last of them was; all are of its second."""
     conns: Sequence[int]
     fin_wait2_us: Sequence[int]
     """Empty if they were born in TIME_WAIT."""
     make: Callable[[int], TimeWaitEnd]
     """One of them as an event, by its place."""
+
+    @property
+    def second(self) -> int:
+        """The second they are of."""
+        return self.until_us // SECOND
 
     def events(self) -> Iterator[TimeWaitEnd]:
         """Each as an event."""

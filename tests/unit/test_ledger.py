@@ -92,6 +92,18 @@ def test_what_was_missed_is_the_residue(missed: int, residue: int) -> None:
         assert ledger.against_count(NETNS, 2, since_us).residue == residue
 
 
+def test_what_is_read_late_is_not_kept() -> None:
+    """Of a full ring that is read in pieces, only what a balance could ask for."""
+    ledger = Ledger()
+    now_us = T0 + 10 * RECENT_US
+    for number in range(20):
+        late = [change(T0 + number * RECENT_US // 2, port, came=True) for port in range(3)]
+        ledger.add(Reading(late), now_us)
+    assert len(ledger._recent) == 2
+    ledger.add(Reading([]), now_us + 2 * RECENT_US)
+    assert not ledger._recent
+
+
 def test_namespaces_are_kept_apart_and_one_that_cannot_be_asked_is_said_so() -> None:
     ledger = Ledger()
     ledger.add(Reading([change(T0, 1, came=True), change(T0, 1, came=True, netns=2)]), T0)

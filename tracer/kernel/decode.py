@@ -303,32 +303,30 @@ class Decoder:
         return alike
 
     def _closes(self, alike: Alike, group: list[_Record]) -> Iterator[Closes]:
-        for second, records in self._by_second(group):
-            times, conns, ages, _, ports, _ = zip(*records, strict=True)
-            offset_us = self._offset_us
-            yield Closes(alike, second, [ts // 1000 + offset_us for ts in times], conns, ports, ages)
+        for ts_us, records in self._by_second(group):
+            _, conns, ages, _, ports, _ = zip(*records, strict=True)
+            yield Closes(alike, ts_us[-1] // SECOND, ts_us, conns, ports, ages)
 
     def _ends(self, reason: str, netns: int, group: list[_Record], *, lingered: bool) -> Iterator[Ends]:
-        for second, records in self._by_second(group):
+        for ts_us, records in self._by_second(group):
             conns = [record[_CONN] for record in records]
             waited = [_fin_wait2_us(record) for record in records] if lingered else ()
-            yield Ends(reason, netns, second, conns, waited, self._maker(records))
+            yield Ends(reason, netns, max(ts_us), conns, waited, self._maker(records))
 
-    def _by_second(self, records: list[_Record]) -> Iterator[tuple[int, list[_Record]]]:
-        """`records` apart by the second they are of; mostly all are of one."""
-        if not records:
+    def _by_second(self, records: list[_Record]) -> Iterator[tuple[list[int], list[_Record]]]:
+        """`records` with their times, apart by the second they are of; mostly all are of one."""
+        offset_us = self._offset_us
+        times = [record[_TS] // 1000 + offset_us for record in records]
+        if not times:
             return
-        first, last = self._second(min(records)), self._second(max(records))
+        first, last = min(times) // SECOND, max(times) // SECOND
         if first == last:
-            yield first, records
+            yield times, records
             return
         for second in range(first, last + 1):
-            part = [record for record in records if self._second(record) == second]
+            part = [at for at, ts_us in enumerate(times) if ts_us // SECOND == second]
             if part:
-                yield second, part
-
-    def _second(self, record: _Record) -> int:
-        return (record[_TS] // 1000 + self._offset_us) // SECOND
+                yield [times[at] for at in part], [records[at] for at in part]
 
     def _latest(self, groups: list[list[_Record]]) -> Latest:
         records = sorted(record for group in groups for record in group[-KEPT:])[-KEPT:]

@@ -45,36 +45,45 @@ class Ledger:
     def __init__(self) -> None:
         self._accounts: dict[int, _Account] = {}
         self._recent: deque[tuple[int, Reading]] = deque()
-        """Readings, each with when it was taken in."""
-        self._watching = False
+        """What readings told of TIME_WAITs, each with when the last of it was."""
+        self._watched_us: int | None = None
+        """Since when every change is kept; None: there is no balance under way."""
 
     def add(self, reading: Reading, now_us: int) -> None:
         """Take in what was read before `now_us`; what is about no TIME_WAIT is passed over."""
+        last_us = 0
         for closes in reading.closes:
             if closes.alike.substate is not None:
                 self._account(closes.alike.netns).born += len(closes.conns)
-        for event in reading.events:
+                last_us = max(last_us, *closes.ts_us)
+        waits = [event for event in reading.events if isinstance(event, TimeWait | TimeWaitEnd)]
+        for event in waits:
+            account = self._account(event.ends.netns)
             if isinstance(event, TimeWait):
-                account = self._account(event.ends.netns)
                 account.preexisting += event.preexisting
                 account.born += not event.preexisting
-            elif isinstance(event, TimeWaitEnd):
-                self._account(event.ends.netns).ended += 1
+            else:
+                account.ended += 1
         for ends in reading.ends:
             self._account(ends.netns).ended += len(ends.conns)
-        if reading:
-            self._recent.append((now_us, reading))
-        while self._recent and not self._watching and self._recent[0][0] < now_us - 2 * RECENT_US:
+            last_us = max(last_us, ends.until_us)
+        if waits:
+            last_us = max(last_us, *[event.ts_us for event in waits])
+        since_us = now_us - RECENT_US if self._watched_us is None else self._watched_us
+        # What was read late is in the kernel's list already: no balance asks for it.
+        if last_us >= since_us:
+            self._recent.append((last_us, Reading(waits, reading.closes, reading.ends)))
+        while self._recent and self._recent[0][0] < since_us:
             self._recent.popleft()
 
     def watch(self, now_us: int) -> int:
         """From now on remember every change, for a balance; returns since when they are remembered."""
-        self._watching = True
-        return now_us - RECENT_US
+        self._watched_us = now_us - RECENT_US
+        return self._watched_us
 
     def settle(self) -> None:
         """The balance is done."""
-        self._watching = False
+        self._watched_us = None
 
     def namespaces(self) -> set[int]:
         """Those with anything to account for."""
