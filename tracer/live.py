@@ -184,7 +184,8 @@ class LiveRun:
             if self._journal:
                 self._journal.begin(start)
             self._source = source
-            self._take(older)
+            for reading in older:
+                self._take(reading)
             self._account(source)
             if self._on_attached:
                 self._on_attached()
@@ -192,8 +193,7 @@ class LiveRun:
                 self._follow(source, start)
             self._account(source)
             self._end_recording()
-            readings, ledger = source.stop()
-            self._take(readings)
+            ledger = source.stop(self._take)
             now = source.now_us()
             if self._view:
                 self._view.publish(now)
@@ -216,7 +216,7 @@ class LiveRun:
         while not self._stop.is_set():
             now = source.now_us()
             if now >= next_tick:
-                self._take([Reading(source.lost())])
+                self._take(Reading(source.lost()))
                 if self._view:
                     self._view.publish(now)
                 next_tick = now + int(self.interval_s * 1e6)
@@ -227,7 +227,8 @@ class LiveRun:
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
                 break
             source.wait(min(_LOOK_EVERY_S, self.interval_s))
-            self._take([source.read()])
+            for reading in source.read():
+                self._take(reading)
             if self._journal:
                 self._journal.check()
                 if self._journal.is_due(now):
@@ -241,8 +242,8 @@ class LiveRun:
 
     def _account(self, source: LiveSource) -> Counters:
         """The run's account, once all that it counts has been taken in; that is taken in, too."""
-        readings, counters = source.account()
-        self._take([*readings, Reading([counters])])
+        counters = source.account(self._take)
+        self._take(Reading([counters]))
         return counters
 
     def _in_crowds(self) -> bool:
@@ -263,17 +264,16 @@ class LiveRun:
         if self._notify:
             self._notify(self.fallback)
 
-    def _take(self, readings: list[Reading]) -> None:
-        for reading in readings:
-            if not reading:
-                continue
-            wanted = replace(reading, events=self._plan.filters.passing(reading.events))
-            if self._journal:
-                self._journal.write(wanted.events)
-            else:
-                self._encoder.count(wanted)
-            if self._view:
-                self._view.take(wanted)
+    def _take(self, reading: Reading) -> None:
+        if not reading:
+            return
+        wanted = replace(reading, events=self._plan.filters.passing(reading.events))
+        if self._journal:
+            self._journal.write(wanted.events)
+        else:
+            self._encoder.count(wanted)
+        if self._view:
+            self._view.take(wanted)
 
 
 @contextmanager

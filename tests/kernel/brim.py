@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 
 from tests.kernel.support import Namespace, eventually
+from tracer.crowd import Reading
 from tracer.filters import Filters
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.source import LiveSource
@@ -46,12 +47,13 @@ def watch(name: str, where: Namespace) -> Seen:
         where.run("mixed", "4", str(ACTIVE), str(PASSIVE), "0")
 
         def all_closed() -> bool:
-            events.extend(live.read().events)
+            events.extend(event for reading in live.read() for event in reading.events)
             return sum(isinstance(event, Close) for event in events) == 2 * (ACTIVE + PASSIVE)
 
         eventually(all_closed)
         totals = live.totals()
-        last, balances = live.stop()
+        last: list[Reading] = []
+        balances = live.stop(last.append)
     finally:
         live.close()
     events += [event for reading in last for event in reading.events]

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from tests.kernel.support import Namespace, eventually
+from tracer.crowd import Reading
 from tracer.filters import Filters
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.source import LiveSource
@@ -51,7 +52,8 @@ class Watched:
         self.events: list[Event] = []
 
     def read(self) -> None:
-        self.events += self.source.read().events
+        for reading in self.source.read():
+            self.events += reading.events
 
     def of(self, kind: type) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -136,7 +138,8 @@ def test_time_waits_for_which_there_was_no_room(netns: Namespace, room: int) -> 
             == {event.owner.grade for event in ends}
             == {Grade.CERTAIN}
         )
-        readings, _ = seen.source.account()
+        readings: list[Reading] = []
+        seen.source.account(readings.append)
         assert not any(reading.events for reading in readings)
-        _, balances = seen.source.stop()
+        balances = seen.source.stop(readings.append)
         assert balances[str(netns.inode)].residue == 0

@@ -278,6 +278,13 @@ def entry(conn: int, since_us: int, state: int = 8) -> bytes:
     )
 
 
+def look_at(held: HeldSockets, now_us: int, *readings: Reading) -> list[Event]:
+    found = held.look()
+    for reading in readings:
+        held.drop(found, reading)
+    return held.tell(found, now_us)
+
+
 def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("tracer.kernel.held.time.monotonic", lambda: now[0])
@@ -286,7 +293,7 @@ def test_half_closed_sockets_are_told_once_they_stay(monkeypatch: pytest.MonkeyP
 
     def look(at_us: int, *events: Event) -> list[Event]:
         now[0] += 1.5
-        return held.tell(held.look(), Reading(list(events)), at_us + 1000)
+        return look_at(held, at_us + 1000, Reading(list(events)), Reading([]))
 
     def told(events: list[Event]) -> list[tuple[int, str]]:
         return [(event.ends.conn, event.state) for event in events if isinstance(event, Held)]
@@ -309,14 +316,15 @@ def test_one_that_a_look_passed_over_is_still_held(monkeypatch: pytest.MonkeyPat
     for at in range(2, 8):
         present[:] = [] if at % 2 else [entry(1, 0)]
         now[0] += 1.5
-        news.append(held.tell(held.look(), Reading([]), at * 1_000_000))
+        news.append(look_at(held, at * 1_000_000))
     assert [len(events) for events in news] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_close_that_comes_with_the_look_is_not_half_closed() -> None:
     bench = Bench()
     held = HeldSockets(lambda: iter([entry(1, 0)]), bench.decoder)
-    assert held.tell(held.look(), Reading(bench.decode(record(CLOSE, conn=1))), 9_000_000) == []
+    closed = Reading(bench.decode(record(CLOSE, conn=1)))
+    assert look_at(held, 9_000_000, Reading([]), closed, Reading([])) == []
 
 
 def test_a_fin_wait2_that_goes_is_not_in_last_ack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,12 +332,12 @@ def test_a_fin_wait2_that_goes_is_not_in_last_ack(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tracer.kernel.held.time.monotonic", lambda: now[0])
     bench, present = Bench(), [entry(1, 0, state=5)]
     held = HeldSockets(lambda: iter(present), bench.decoder)
-    (news,) = held.tell(held.look(), Reading([]), 9_000_000)
+    (news,) = look_at(held, 9_000_000)
     assert isinstance(news, Held)
     assert news.state == "FIN_WAIT2"
     present.clear()
     now[0] += 2
-    assert held.tell(held.look(), Reading([]), 11_000_000) == []
+    assert look_at(held, 11_000_000) == []
 
 
 def test_looking_at_what_hangs_takes_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,53 +26,57 @@ BUSY = 1 << 31
 
 
 class FakeRing:
-    """The memory of a BPF ring buffer, in a file: its data area is one page, mapped twice."""
+    """The memory of a BPF ring buffer, in a file: its data area is a page or more, mapped twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
+        self.size = size
         self.fd = os.memfd_create("ring")
-        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * SIZE)
-        self.memory = mmap.mmap(self.fd, 2 * mmap.PAGESIZE + 2 * SIZE)
+        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * size)
+        self.memory = mmap.mmap(self.fd, 2 * mmap.PAGESIZE + 2 * size)
         self.position = 0
 
     def write(self, number: int, header: int = RECORD) -> None:
         data = struct.pack("=II8s8s", header, 0, struct.pack("Q", number), b"")
         for at in range(len(data)):
-            place = (self.position + at) % SIZE
-            for copy in (0, SIZE):
+            place = (self.position + at) % self.size
+            for copy in (0, self.size):
                 self.memory[2 * mmap.PAGESIZE + place + copy] = data[at]
         self.position += STRIDE
         struct.pack_into("Q", self.memory, mmap.PAGESIZE, self.position)
 
     def finish(self, index: int) -> None:
         """Clear the busy bit of record `index`, counted from the beginning."""
-        for copy in (0, SIZE):
-            struct.pack_into("I", self.memory, 2 * mmap.PAGESIZE + index * STRIDE % SIZE + copy, RECORD)
+        for copy in (0, self.size):
+            place = index * STRIDE % self.size + copy
+            struct.pack_into("I", self.memory, 2 * mmap.PAGESIZE + place, RECORD)
+
+    def close(self) -> None:
+        self.memory.close()
+        os.close(self.fd)
 
     @property
     def consumed(self) -> int:
         return int(struct.unpack_from("Q", self.memory)[0])
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeRing]:
-    made = FakeRing()
-    yield made
-    made.memory.close()
-    os.close(made.fd)
+@pytest.fixture(name="fake")
+def fake_ring() -> Iterator[FakeRing]:
+    with closing(FakeRing()) as made:
+        yield made
 
 
-def numbers(records: bytes) -> list[int]:
-    return [number for (number,) in struct.iter_unpack("=8xQ8x", records)]
+def numbers(records: Iterator[bytes]) -> list[int]:
+    return [number for piece in records for (number,) in struct.iter_unpack("=8xQ8x", piece)]
 
 
 def test_ring_reads_all_whole_records_once(fake: FakeRing) -> None:
     ring = Ring(fake.fd, SIZE, RECORD)
-    assert ring.read(ring.written()) == b""
+    assert numbers(ring.read(ring.written())) == []
     for number in range(5):
         fake.write(number)
     assert numbers(ring.read(ring.written())) == [0, 1, 2, 3, 4]
     assert fake.consumed == 5 * STRIDE
-    assert ring.read(ring.written()) == b""
+    assert numbers(ring.read(ring.written())) == []
     ring.close()
 
 
@@ -93,7 +98,7 @@ def test_ring_waits_for_a_record_that_is_still_written(fake: FakeRing) -> None:
     fake.write(1, RECORD | BUSY)
     fake.write(2)
     assert numbers(ring.read(ring.written())) == [0]
-    assert ring.read(ring.written()) == b""
+    assert numbers(ring.read(ring.written())) == []
     fake.finish(1)
     assert numbers(ring.read(ring.written())) == [1, 2]
     ring.close()
@@ -107,10 +112,39 @@ def test_ring_waits_for_the_record_that_wraps(fake: FakeRing) -> None:
     assert numbers(ring.read(ring.written())) == list(range(last))
     fake.write(last, RECORD | BUSY)
     fake.write(last + 1)
-    assert ring.read(ring.written()) == b""
+    assert numbers(ring.read(ring.written())) == []
     fake.finish(last)
     assert numbers(ring.read(ring.written())) == [last, last + 1]
     ring.close()
+
+
+def test_ring_maps_and_reads_a_window_at_a_time() -> None:
+    with closing(FakeRing(4 * SIZE)) as fake, closing(Ring(fake.fd, 4 * SIZE, RECORD, window=SIZE)) as ring:
+        in_ring = 4 * SIZE // STRIDE
+        expected: list[int] = []
+        got: list[int] = []
+        for number in range(3 * in_ring):
+            fake.write(number)
+            expected.append(number)
+            if len(expected) - len(got) == in_ring:
+                for piece in ring.read(ring.written()):
+                    assert len(piece) <= SIZE + STRIDE
+                    got += numbers(iter([piece]))
+                    assert fake.consumed == len(got) * STRIDE
+                    assert mapped(fake) <= 2 * SIZE
+        assert got == expected
+
+
+def mapped(fake: FakeRing) -> int:
+    """Bytes of the ring's data that are mapped besides the fake's own mapping."""
+    file = os.stat(f"/proc/self/fd/{fake.fd}").st_ino
+    found = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, offset, _, inode = line.split()[:5]
+        if int(inode) == file and int(offset, 16) >= 2 * mmap.PAGESIZE:
+            first, last = (int(end, 16) for end in span.split("-"))
+            found += last - first
+    return found
 
 
 def test_ring_does_not_read_past_the_position_given(fake: FakeRing) -> None:

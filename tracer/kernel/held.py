@@ -30,7 +30,7 @@ class HeldSockets:
     def look(self) -> dict[int, Held] | None:
         """Those that are half-closed now, by number; None if it is too early for another look.
 
-        To be called before the events are read that `tell()` gets: then a socket
+        To be called before the events are read that `drop()` gets: then a socket
         that is not found any more has its `close` among them, if it has one. One in the way of
         another that goes just then may be passed over (bpf_hash_map_seq_find_next(),
         kernel/bpf/hashtab.c).
@@ -43,20 +43,20 @@ class HeldSockets:
         self._next_look = started + max(1.0, elapsed * _LOOK_SHARE)
         return found
 
-    def tell(self, found: dict[int, Held] | None, reading: Reading, now_us: int) -> list[Event]:
-        """What has settled, and what the process has closed since but the peer not acknowledged."""
+    def drop(self, found: dict[int, Held] | None, reading: Reading) -> None:
+        """Those that the reading says are over."""
         if not found and not self._told:
-            return []
-        closed = reading.closed()
-        for conn in closed & self._told.keys():
-            del self._told[conn]
+            return
+        for conn in reading.closed():
+            self._told.pop(conn, None)
+            if found:
+                found.pop(conn, None)
+
+    def tell(self, found: dict[int, Held] | None, now_us: int) -> list[Event]:
+        """What has settled, and what the process has closed since but the peer not acknowledged."""
         if found is None:
             return []
-        settled = {
-            conn: held
-            for conn, held in found.items()
-            if now_us - held.ts_us >= SETTLED_US and conn not in closed
-        }
+        settled = {conn: held for conn, held in found.items() if now_us - held.ts_us >= SETTLED_US}
         news: list[Event] = [held for conn, held in settled.items() if conn not in self._told]
         missed = {conn: held for conn, held in self._told.items() if conn not in found}
         news += [

@@ -136,9 +136,11 @@ class LiveSource:
             for ends, state in self._half_closed()
         ]
         dumped = self._time_waits()
-        since = self.read()
+        since = list(self.read())
         # One born after we attached is in the dump as well as in the ring.
-        ours = {event.ends[1:] for event in since.waits() if isinstance(event, TimeWait)}
+        ours = {
+            event.ends[1:] for reading in since for event in reading.waits() if isinstance(event, TimeWait)
+        }
         waiting = [
             TimeWait(now_us, self._decoder.add_older(ends), UNKNOWN_OWNER, substate, preexisting=True)
             for ends, substate in dumped
@@ -146,34 +148,39 @@ class LiveSource:
         ]
         before = Reading([*older, *waiting])
         self._ledger.add(before, self.now_us())
-        return [before, since]
+        return [before, *since]
 
     def wait(self, seconds: float) -> None:
         """Sleep until there is something that should not wait, `seconds` at most."""
         self._poll.poll(seconds)
 
-    def read(self) -> Reading:
-        """All events since the last call."""
+    def read(self) -> Iterator[Reading]:
+        """All events since the last call, as many at a time as are worth holding at once."""
         half_closed = self._held.look()
         upto = self._events.written()
         # Read second, taken in first: who an event speaks of was told before it.
         told = self._process_ring.written()
-        self._processes.add_records(self._process_ring.read(told))
         for _ in range(_BUSY_TRIES):
+            for records in self._process_ring.read(told):
+                self._processes.add_records(records)
             if self._process_ring.position >= told:
                 break
-            self._processes.add_records(self._process_ring.read(told))
         if self._sites:
-            self._sites.take(self._site_ring.read(self._site_ring.written()))
-        records = self._events.read(upto)
-        decoder = self._decoder
-        reading = decoder.read(records) if self.in_crowds() else Reading(decoder.decode(records))
-        now_us = self.now_us()
-        self._ledger.add(reading, now_us)
-        also = self._held.tell(half_closed, reading, now_us)
+            for records in self._site_ring.read(self._site_ring.written()):
+                self._sites.take(records)
+        for records in self._events.read(upto):
+            reading = self._decoded(records)
+            self._ledger.add(reading, self.now_us())
+            self._held.drop(half_closed, reading)
+            yield reading
+        also = self._held.tell(half_closed, self.now_us())
         if self._sites:
             also += self._sites.results()
-        return replace(reading, events=[*reading.events, *also]) if also else reading
+        if also:
+            yield Reading(also)
+
+    def _decoded(self, records: bytes) -> Reading:
+        return self._decoder.read(records) if self.in_crowds() else Reading(self._decoder.decode(records))
 
     def lost(self) -> list[Event]:
         """What could not be told since the last call."""
@@ -208,18 +215,18 @@ class LiveSource:
         """The kernel's account of our programs."""
         return self._programs.stats()
 
-    def account(self) -> tuple[list[Reading], Counters]:
-        """Events on the way, and a running account of them.
+    def account(self, take: Callable[[Reading], None]) -> Counters:
+        """A running account, of all events until now; `take` gets those not read before.
 
         In it each namespace's ledger against the kernel's own number of TIME_WAITs. The
         number is of the whole namespace: with a filter by port or family the kernel is
         not asked.
         """
         self._look_for_namespaces()
-        readings = [self.read()]
+        self._read_to(take)
         since_us = self._ledger.watch(self.now_us())
         looks = dict(self._in_each_namespace(_look))
-        readings.append(self.read())
+        self._read_to(take)
         counted = (
             {} if self._filters.by_endpoint else {inode: look.time_waits for inode, look in looks.items()}
         )
@@ -235,29 +242,32 @@ class LiveSource:
         ]
         live.sort(key=lambda held: -held.ports)
         settings = self._changed({inode: look.settings for inode, look in looks.items()})
-        return readings, Counters(
+        return Counters(
             self.now_us(), self.totals(), _told(balances), tuple(live[:_MOST_DESTINATIONS]), settings
         )
 
-    def stop(self) -> tuple[list[Reading], dict[str, Balance]]:
-        """Detach; returns what was still in the rings, and the ledger against the kernel's own list."""
+    def stop(self, take: Callable[[Reading], None]) -> dict[str, Balance]:
+        """Detach; `take` gets what was not read before.
+
+        Returns the ledger against the kernel's own list.
+        """
         self._look_for_namespaces()
-        readings = [self.read()]
+        self._read_to(take)
         since_us = self._ledger.watch(self.now_us())
         listed: dict[int, set[Key]] = {inode: set() for inode in self._namespaces}
         for ends, _ in self._time_waits():
             if self._filters.pass_ends(ends):
                 listed[ends.netns].add(key_of(ends))
         self._programs.detach()
-        readings.append(self.read())
+        self._read_to(take)
         if self._sites:
-            readings.append(Reading(self._sites.finish()))
-        readings.append(Reading(self.lost()))
+            take(Reading(self._sites.finish()))
+        take(Reading(self.lost()))
         balances = {
             inode: self._ledger.against_list(inode, listed.get(inode), since_us)
             for inode in self._ledger.namespaces() | {inode for inode, keys in listed.items() if keys}
         }
-        return readings, _told(balances)
+        return _told(balances)
 
     def close(self) -> None:
         """Free everything."""
@@ -269,6 +279,10 @@ class LiveSource:
             self._site_ring.close()
         self._processes.close()
         self._programs.close()
+
+    def _read_to(self, take: Callable[[Reading], None]) -> None:
+        for reading in self.read():
+            take(reading)
 
     def _scan(self) -> Iterator[OpenSocket]:
         records = self._programs.open_sockets()
