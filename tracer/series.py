@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 
 HISTORY_SECONDS = 120
@@ -10,13 +11,13 @@ SECOND = 1_000_000
 
 
 class Series:
-    """Counts in each of the last seconds."""
+    """Counts in each of the last seconds; half a kilobyte once there are any, for there are ten thousands."""
 
     __slots__ = ("_counts", "_second")
 
     def __init__(self) -> None:
-        self._counts = [0] * HISTORY_SECONDS
-        self._second = 0
+        self._counts = _NO_COUNTS  # until the first, which is long after
+        self._second = _LONG_AGO
 
     def add(self, second: int, count: int = 1) -> None:
         """Count in `second`; one that fell out of the window is dropped."""
@@ -34,7 +35,7 @@ class Series:
         if second > self._second:
             self._advance(second)
         at = second % HISTORY_SECONDS + 1
-        return tuple(self._counts[at:] + self._counts[:at])
+        return (*self._counts[at:], *self._counts[:at])
 
     def rate(self, now_us: int, since_us: int) -> float:
         """Per second, over the last ten or as many as there are since `since_us`."""
@@ -64,14 +65,14 @@ class Series:
         second = max(second, self._second, other._second)
         self._advance(second)
         other._advance(second)
-        self._counts = [
-            mine + times * theirs for mine, theirs in zip(self._counts, other._counts, strict=True)
-        ]
+        for at, theirs in enumerate(other._counts):
+            if theirs:
+                self._counts[at] += times * theirs
 
     def _advance(self, second: int) -> None:
         gap = second - self._second
         if gap >= HISTORY_SECONDS:
-            self._counts = [0] * HISTORY_SECONDS
+            self._counts = array("i", _NONE)
         else:
             for stale in range(self._second + 1, second + 1):
                 self._counts[stale % HISTORY_SECONDS] = 0
@@ -79,6 +80,8 @@ class Series:
 
 
 _NONE = (0,) * HISTORY_SECONDS
+_NO_COUNTS = array("i", _NONE)
+_LONG_AGO = -(1 << 62)
 
 
 class Histogram:

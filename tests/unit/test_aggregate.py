@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, held, owner, start
 from tracer.account import MAX_PIDS
 from tracer.aggregate import Aggregator
@@ -155,6 +159,19 @@ def test_series_forgets_what_left_the_window() -> None:
     assert sum(series.values(1000 + HISTORY_SECONDS)) == 1
     series.add(1)  # long gone
     assert sum(series.values(1000 + HISTORY_SECONDS)) == 1
+
+
+@pytest.mark.parametrize("second", [-1, 0, 1, 119, 120, 10**9])
+def test_series_begin_with_nothing_and_share_nothing(second: int) -> None:
+    one, other = Series(), Series()
+    assert one._counts is other._counts
+    one.add(second)
+    assert one.values(second)[-2:] == (0, 1)
+    assert sum(other.values(second)) == sum(Series().values(second)) == 0
+    other.merge(one, second, -2)
+    assert other.values(second)[-2:] == (0, -2)
+    assert sum(one.values(second)) == 1
+    assert sys.getsizeof(one._counts) < 6 * HISTORY_SECONDS
 
 
 def test_median_is_within_a_quarter() -> None:
