@@ -227,6 +227,14 @@ def test_a_process_with_a_new_name_has_it_in_the_next_crowd() -> None:
     assert bench_.decoder.read(many(9)).closes[0].alike.owner.process.comm == "renamed"  # type: ignore[union-attr]
 
 
+def test_a_new_process_costs_others_nothing() -> None:
+    bench_ = Bench()
+    bench_.processes.add_records(process(11, 11, b"eleven"))
+    before = bench_.decoder.read(many(9)).closes[0].alike
+    bench_.processes.add_records(process(12, 12, b"twelve"))
+    assert bench_.decoder.read(many(9)).closes[0].alike is before
+
+
 @pytest.mark.parametrize("odd", [PREEXISTING, 16])
 def test_ends_of_older_ones_are_looked_at_one_by_one(odd: int) -> None:
     ends = b"".join(record(TW_END, conn=conn, dport=conn, flags=odd | TURNED, old=6) for conn in range(1, 9))

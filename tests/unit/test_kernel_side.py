@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,16 @@ from tracer.kernel import netns
 from tracer.kernel.cgroups import container_of, unit_of
 from tracer.kernel.compiler import assemble, source_folder
 from tracer.kernel.kallsyms import SymbolRange, find_functions
-from tracer.kernel.procfs import cgroup_of, decode_cmdline, decode_comm, is_same_process, start_ns_of
+from tracer.kernel.procfs import (
+    NO_FACTS,
+    Facts,
+    cgroup_of,
+    decode_cmdline,
+    decode_comm,
+    is_same_process,
+    read_facts,
+    start_ns_of,
+)
 from tracer.kernel.ring import Ring
 
 RECORD = 16
@@ -231,6 +241,30 @@ def test_what_a_cgroup_path_tells(path: str | None, unit: str | None, container:
 )
 def test_cgroup_of_a_process(text: str, path: str | None) -> None:
     assert cgroup_of(text) == path
+
+
+def test_of_a_process_only_what_was_not_told_is_read() -> None:
+    own, start_ns = os.getpid(), start_ns_of(os.getpid())
+    assert start_ns is not None
+    all_of_it = read_facts(own, start_ns)
+    assert all_of_it.uid == os.getuid()
+    assert all_of_it.exe == os.readlink("/proc/self/exe")
+    assert all_of_it.comm == Path("/proc/self/comm").read_text().rstrip("\n")
+    assert all_of_it.cmdline == decode_cmdline(Path("/proc/self/cmdline").read_bytes())
+    told = Facts("name", 1, None, "argv", "/a")
+    opened: list[str] = []
+    watching = [True]
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event == "open":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(note)
+    assert read_facts(own, start_ns, told) == Facts("name", 1, all_of_it.exe, "argv", "/a")
+    watching.clear()
+    assert opened == [f"/proc/{own}/stat"]
+    assert read_facts(own, start_ns + 10**9, told) is told
+    assert read_facts(own, start_ns + 10**9) is NO_FACTS
 
 
 def test_names_and_command_lines_of_any_bytes() -> None:

@@ -233,8 +233,8 @@ class Decoder:
 
     def _forget_old_owners(self) -> None:
         """A process that was told anew has another name, or is complete only now."""
-        if self._kinds_as_of != self._processes.told:
-            self._kinds_as_of = self._processes.told
+        if self._kinds_as_of != self._processes.changed:
+            self._kinds_as_of = self._processes.changed
             self._kinds.clear()
             self._crowds.clear()
 

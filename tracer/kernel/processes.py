@@ -38,8 +38,8 @@ class Processes:
         self._prune_above = _PRUNE_ABOVE
         self.on_new: Callable[[ProcessId], None] = lambda _process: None
         """Is called with each that is new, or has a new name."""
-        self.told = 0
-        """How often the kernel named one: an owner asked for before may have another name now."""
+        self.changed = 0
+        """How often one that had an owner already was named anew."""
 
     def add_records(self, records: bytes) -> None:
         """Take in the records of the process ring, ring headers included."""
@@ -52,9 +52,9 @@ class Processes:
                 cgroup=self._cgroups.path(cgroup),
                 cmdline=decode_cmdline(cmdline[:length]),
             )
+            self.changed += (pid, start) in self._certain
             self._certain[pid, start] = Owner(Grade.CERTAIN, process)
             self.on_new((pid, start))
-            self.told += 1
         if len(self._certain) > self._prune_above:
             self._prune()
 
@@ -103,20 +103,21 @@ class Processes:
     ) -> Process:
         """A process by what is given, the rest from /proc if it still lives."""
         pid, start = key
-        facts = read_facts(pid, start)
-        known = self._certain.get(key)
-        if facts == Facts() and known and known.process:  # gone since, or mid-exit
-            facts = Facts(exe=known.process.exe, cmdline=known.process.cmdline, cgroup=known.process.cgroup)
         # The root of the unified hierarchy says nothing where cgroup v1 is in use.
-        path = facts.cgroup if cgroup in (None, "/") else cgroup
+        told = Facts(comm, uid, None, cmdline, None if cgroup == "/" else cgroup)
+        facts = read_facts(pid, start, told)
+        known = self._certain.get(key)
+        if facts is told and known and known.process:  # gone since, or mid-exit
+            process = known.process
+            facts = Facts(comm, uid, process.exe, cmdline or process.cmdline, told.cgroup or process.cgroup)
         return Process(
             pid=pid,
             start_us=start // 1000 + self._boot_offset_us,
-            comm=comm or facts.comm or "",
-            uid=facts.uid if uid is None else uid,
-            cgroup=path,
-            unit=unit_of(path),
-            container=container_of(path),
+            comm=facts.comm or "",
+            uid=facts.uid,
+            cgroup=facts.cgroup,
+            unit=unit_of(facts.cgroup),
+            container=container_of(facts.cgroup),
             exe=facts.exe,
-            cmdline=cmdline or facts.cmdline,
+            cmdline=facts.cmdline,
         )

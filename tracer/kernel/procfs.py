@@ -6,10 +6,10 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-_PROC = Path("/proc")
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_MOST_BYTES = 1 << 14
+_MOST_OF_CMDLINE = 4096
 
 
 def boot_offset_us() -> int:
@@ -20,7 +20,7 @@ def boot_offset_us() -> int:
 def start_ticks(pid: int) -> int | None:
     """Field 22 of /proc/PID/stat: the start, in clock ticks since boot; None once gone."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        stat = _read(pid, "stat")
     except OSError:
         return None
     # The name, field 2, may hold anything but is closed by the last parenthesis.
@@ -49,23 +49,38 @@ class Facts:
     cgroup: str | None = None
 
 
-def read_facts(pid: int, start_ns: int) -> Facts:
-    """What /proc tells of a live process; nothing once the pid is another's."""
-    folder = _PROC / str(pid)
-    comm = uid = exe = cmdline = cgroup = None
+NO_FACTS = Facts()
+
+
+def read_facts(pid: int, start_ns: int, told: Facts = NO_FACTS) -> Facts:
+    """What is told of a process, and the rest from /proc; `told` itself once the pid is another's."""
+    comm, uid, exe, cmdline, cgroup = told.comm, told.uid, None, told.cmdline, told.cgroup
     with suppress(OSError):
-        uid = folder.stat().st_uid
-        comm = decode_comm((folder / "comm").read_bytes().removesuffix(b"\n"))
+        exe = os.readlink(f"/proc/{pid}/exe".encode()).decode(errors="backslashreplace")
     with suppress(OSError):
-        exe = os.readlink(os.fsencode(folder / "exe")).decode(errors="backslashreplace")
+        if uid is None:
+            uid = os.stat(f"/proc/{pid}").st_uid
+        if comm is None:
+            comm = decode_comm(_read(pid, "comm").removesuffix(b"\n"))
     with suppress(OSError):
-        cmdline = decode_cmdline((folder / "cmdline").read_bytes()[:4096])
+        if cmdline is None:
+            cmdline = decode_cmdline(_read(pid, "cmdline")[:_MOST_OF_CMDLINE])
     with suppress(OSError):
-        cgroup = cgroup_of((folder / "cgroup").read_text(errors="backslashreplace"))
+        if cgroup is None:
+            cgroup = cgroup_of(_read(pid, "cgroup").decode(errors="backslashreplace"))
     # Checked last: a pid that was reused meanwhile has not told on another.
     if not is_same_process(pid, start_ns):
-        return Facts()
+        return told
     return Facts(comm, uid, exe, cmdline, cgroup)
+
+
+def _read(pid: int, name: str) -> bytes:
+    """The beginning of one of its files, by system calls alone: this is done for each new process."""
+    fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _MOST_BYTES)
+    finally:
+        os.close(fd)
 
 
 def decode_comm(raw: bytes) -> str:
