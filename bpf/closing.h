@@ -365,6 +365,7 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 		wait.ep = info->ep;
 		wait.hash = info->hash;
 		wait.family = info->family;
+		wait.role = info->role;
 		substate = link_time_wait(&wait, sk, &followed);
 	}
 	if (substate <= 0) {

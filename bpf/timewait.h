@@ -22,6 +22,7 @@ struct tw_info {
 	u32 rearmed; /* since TIME_WAIT */
 	u8 family;
 	u8 substate; /* at birth */
+	u8 role;
 };
 
 /* tw → what we know of it.  Inserted: link_time_wait().  Updated: tw_rearmed().
@@ -64,7 +65,7 @@ static __always_inline void send_tw_end(const struct tw_info *info, u64 now, u8 
 	if (!ev)
 		return;
 	ev->conn = info->conn;
-	name_ends(ev, &info->ep, info->family, ROLE_UNKNOWN);
+	name_ends(ev, &info->ep, info->family, info->role);
 	ev->alike.closer = info->owner;
 	ev->alike.by = *by;
 	ev->alike.old = info->substate;
