@@ -96,7 +96,8 @@ class LiveSource:
         self._held = HeldSockets(self._programs.half_closed, self._decoder)
         self._poll = select.epoll()
         for ring in (self._events, self._process_ring):
-            self._poll.register(ring.fd, select.EPOLLIN)
+            # Edges: at the level, what waits to be read would wake us again and again.
+            self._poll.register(ring.fd, select.EPOLLIN | select.EPOLLET)
         self._told_lost: dict[str, int] = {}
         self.in_crowds: Callable[[], bool] = lambda: False
         """Asked at each reading: whether events of which many are alike are to be crowds."""
@@ -151,20 +152,23 @@ class LiveSource:
         return [before, *since]
 
     def wait(self, seconds: float) -> None:
-        """Sleep until there is something that should not wait, `seconds` at most."""
-        self._poll.poll(seconds)
+        """Sleep until events should be read, `seconds` at most.
+
+        Processes are looked at as they come: they may soon be gone.
+        """
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            ready = self._poll.poll(left)
+            self._meet_processes()
+            if any(fd == self._events.fd for fd, _ in ready):
+                return
 
     def read(self) -> Iterator[Reading]:
         """All events since the last call, as many at a time as are worth holding at once."""
         half_closed = self._held.look()
         upto = self._events.written()
         # Read second, taken in first: who an event speaks of was told before it.
-        told = self._process_ring.written()
-        for _ in range(_BUSY_TRIES):
-            for records in self._process_ring.read(told):
-                self._processes.add_records(records)
-            if self._process_ring.position >= told:
-                break
+        self._meet_processes()
         if self._sites:
             for records in self._site_ring.read(self._site_ring.written()):
                 self._sites.take(records)
@@ -178,6 +182,14 @@ class LiveSource:
             also += self._sites.results()
         if also:
             yield Reading(also)
+
+    def _meet_processes(self) -> None:
+        told = self._process_ring.written()
+        for _ in range(_BUSY_TRIES):
+            for records in self._process_ring.read(told):
+                self._processes.add_records(records)
+            if self._process_ring.position >= told:
+                break
 
     def _decoded(self, records: bytes) -> Reading:
         return self._decoder.read(records) if self.in_crowds() else Reading(self._decoder.decode(records))
