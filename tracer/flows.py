@@ -346,10 +346,11 @@ class Flows:
                 mine[port] = end
             else:
                 met.append(other)
-        account, flow = end
-        for (its_account, its_flow), number in Counter(met).items():
-            flow.peers[its_account] += number
-            its_flow.peers[account] += number
+        if met:
+            account, flow = end
+            for (its_account, its_flow), number in Counter(met).items():
+                flow.peers[its_account] += number
+                its_flow.peers[account] += number
         self._unmet += len(ports) - 2 * len(met)
         if self._unmet > _MAX_UNMET:
             self._links.clear()
