@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import Protocol
 
 from tracer.account import MAX_NAMED_PIDS, Account, Key
@@ -40,16 +39,21 @@ _FOLD_ABOVE = 4
 """More processes than this of one name and cgroup are one row, so that a fork server is."""
 _MAX_ACCOUNTS = 8_000
 _MAX_OWNERS = 65_536
+_PORT_BITS = 16
+_PORT = (1 << _PORT_BITS) - 1
+_NONE = -1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Crowd:
     """Whose the TIME_WAITs of a crowd are."""
 
+    number: int
     alike: Alike
     account: Account
     flow: FlowCounts | None
     ports: PortCounts | None
+    waiting: int = 0
 
 
 class Watcher(Protocol):
@@ -89,9 +93,12 @@ class Aggregator:
         self._closes: list[Close] = []
         """Which the sum takes in at once, at the end of add()."""
         self._time_waits: dict[int, Account] = {}
-        self._crowd_waits: dict[int, tuple[_Crowd, int]] = {}
-        """The same of crowds, each with its port."""
-        self._crowds: dict[Alike, _Crowd] = {}
+        self._crowd_waits: dict[int, int] = {}
+        """The same of crowds: the crowd's number, and in the last bits the port. There may be very many."""
+        self._crowds: dict[int, _Crowd] = {}
+        """By number, those of which any wait."""
+        self._latest_crowds: dict[Alike, _Crowd] = {}
+        self._crowds_so_far = 0
         self._held: dict[int, tuple[Account, str]] = {}
         self._lost = 0
         self._preexisting: set[int] = set()
@@ -138,10 +145,11 @@ class Aggregator:
 
     def crowd_waits(self) -> Iterator[TimeWait]:
         """The TIME_WAITs there are of crowds; without their times."""
-        for conn, (crowd, port) in self._crowd_waits.items():
-            alike = crowd.alike
+        for conn, wait in self._crowd_waits.items():
+            alike = self._crowds[wait >> _PORT_BITS].alike
             if alike.substate is not None:
-                yield TimeWait(0, alike.ends(conn, port), alike.owner, alike.substate, preexisting=False)
+                ends = alike.ends(conn, wait & _PORT)
+                yield TimeWait(0, ends, alike.owner, alike.substate, preexisting=False)
 
     def is_waiting(self, conn: int) -> bool:
         """Has it a TIME_WAIT here?"""
@@ -357,33 +365,51 @@ class Aggregator:
         account.wait_crowd(number, second)
         self._total.wait_crowd(number, second)
         ports = self._ports.close_crowd(closes, account)
-        crowd = self._crowds.get(alike)
+        crowd = self._crowd(alike, account, flow, ports)
+        crowd.waiting += number
+        first = crowd.number << _PORT_BITS
+        self._crowd_waits.update(zip(closes.conns, [first | port for port in closes.ports], strict=True))
+
+    def _crowd(
+        self, alike: Alike, account: Account, flow: FlowCounts | None, ports: PortCounts | None
+    ) -> _Crowd:
+        crowd = self._latest_crowds.get(alike)
         if crowd is None or (crowd.account, crowd.flow, crowd.ports) != (account, flow, ports):
-            if len(self._crowds) >= _MAX_OWNERS:
-                self._crowds.clear()
-            crowd = self._crowds[alike] = _Crowd(alike, account, flow, ports)
-        self._crowd_waits.update(zip(closes.conns, zip(repeat(crowd), closes.ports), strict=False))
+            self._crowds_so_far += 1
+            crowd = _Crowd(self._crowds_so_far, alike, account, flow, ports)
+            self._crowds[crowd.number] = self._latest_crowds[alike] = crowd
+        return crowd
 
     def _end_crowd(self, ends: Ends) -> None:
         waiting = self._crowd_waits
-        found = [waiting.pop(conn, None) for conn in ends.conns]
-        told = [one[0] for one in found if one is not None]
-        for crowd, number in Counter(told).items():
-            crowd.account.present().end_crowd(number)
-            if crowd.flow is not None:
-                crowd.flow.time_wait_now -= number
-            if crowd.ports is not None:
-                crowd.ports.free(number, ends.second)
-        self._total.end_crowd(len(told))
-        self._paths.end_crowd(ends, len(told))
+        found = [waiting.pop(conn, _NONE) for conn in ends.conns]
         if ends.fin_wait2_us and max(ends.fin_wait2_us) > MOMENTS_US:
-            for one, waited_us in zip(found, ends.fin_wait2_us, strict=True):
-                if one is not None and one[0].flow is not None:
-                    one[0].flow.lingering += waited_us > MOMENTS_US
-        if len(told) < len(found):
-            for at, one in enumerate(found):
-                if one is None:
+            for wait, waited_us in zip(found, ends.fin_wait2_us, strict=True):
+                flow = None if wait == _NONE else self._crowds[wait >> _PORT_BITS].flow
+                if flow is not None:
+                    flow.lingering += waited_us > MOMENTS_US
+        told = Counter([wait >> _PORT_BITS for wait in found])
+        others = told.pop(_NONE, 0)
+        for which, number in told.items():
+            self._end_of_crowd(self._crowds[which], number, ends.second)
+        self._total.end_crowd(len(found) - others)
+        self._paths.end_crowd(ends, len(found) - others)
+        if others:
+            for at, wait in enumerate(found):
+                if wait == _NONE:
                     self._time_wait_end(ends.make(at))
+
+    def _end_of_crowd(self, crowd: _Crowd, number: int, second: int) -> None:
+        crowd.account.present().end_crowd(number)
+        if crowd.flow is not None:
+            crowd.flow.time_wait_now -= number
+        if crowd.ports is not None:
+            crowd.ports.free(number, second)
+        crowd.waiting -= number
+        if not crowd.waiting:
+            del self._crowds[crowd.number]
+            if self._latest_crowds.get(crowd.alike) is crowd:
+                del self._latest_crowds[crowd.alike]
 
     def _time_wait_end(self, event: TimeWaitEnd) -> None:
         if event.ends.conn in self._crowd_waits:

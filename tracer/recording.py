@@ -45,10 +45,8 @@ class Here:
 
     def forget(self, conns: Iterable[int]) -> None:
         """These are over, or a TIME_WAIT of them is."""
-        here = self._here
-        for conn in conns:
-            if conn in here:
-                del here[conn]
+        for conn in self._here.keys() & conns:
+            del self._here[conn]
 
     def now(self) -> list[TimeWait | Held]:
         """All of it."""

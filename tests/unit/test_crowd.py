@@ -18,7 +18,7 @@ from tracer.kernel.decode import Decoder
 from tracer.kernel.ledger import Ledger
 from tracer.kernel.opensockets import OpenSockets
 from tracer.kernel.processes import Processes
-from tracer.model import Close, Snapshot, TimeWait, TimeWaitEnd
+from tracer.model import Close, Endpoints, Snapshot, TimeWait, TimeWaitEnd
 from tracer.record import Encoder
 
 MILLISECOND = 1_000_000
@@ -180,6 +180,9 @@ def test_counts_are_the_same(given_: list[bytes]) -> None:
 ALIKE = Shape(role=1, pid=11, host="10.0.0.8", how=FIN, flags=TIME_WAIT, substate=5)
 
 
+ALIKE_ENDS = Endpoints(0, 1, 4, "10.0.0.8", 0, "10.0.0.1", 80)
+
+
 def many(count: int, first: int = 1) -> bytes:
     return b"".join(ALIKE.closed(conn, conn, conn * MILLISECOND, 10) for conn in range(first, first + count))
 
@@ -217,6 +220,21 @@ def test_of_very_many_the_last_are_kept() -> None:
     assert [one.close.ends.conn for one in recent] == list(range(5 * KEPT + 1, 6 * KEPT + 1))
     assert [one.end.reason for one in recent if one.end] == ["reused"]
     assert len(aggregator._paths._ended) == KEPT
+
+
+def test_a_crowd_is_kept_as_long_as_any_of_it_waits() -> None:
+    aggregator, crowds = Aggregator(start()), decoder()
+    aggregator.take(crowds.read(many(500)))
+    assert [wait.ends for wait in aggregator.crowd_waits()] == [
+        ALIKE_ENDS._replace(conn=conn, sport=conn) for conn in range(1, 501)
+    ]
+    for first, last in ((1, 200), (200, 501)):
+        assert len(aggregator._crowds) == len(aggregator._latest_crowds) == 1
+        ends = (ALIKE.ended(conn, conn, 600 * MILLISECOND, 1, 7) for conn in range(first, last))
+        aggregator.take(crowds.read(b"".join(ends)))
+    assert [aggregator._crowds, aggregator._latest_crowds, aggregator._crowd_waits] == [{}, {}, {}]
+    aggregator.take(crowds.read(many(9)))
+    assert aggregator.snapshot(10**6).total.time_wait_now == 9
 
 
 def test_a_process_with_a_new_name_has_it_in_the_next_crowd() -> None:
