@@ -78,7 +78,15 @@ class Watcher(Protocol):
 class Aggregator:
     """Takes in events in order, gives a Snapshot at any time. Pure: the time is the events'."""
 
-    def __init__(self, start: Start, filters: str = "", watcher: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        start: Start,
+        filters: str = "",
+        watcher: Watcher | None = None,
+        *,
+        with_recent: bool = True,
+    ) -> None:
+        """`with_recent`: whether snapshots are to have the last connections."""
         self._start = start
         self._filters = filters
         self._watcher = watcher
@@ -104,7 +112,7 @@ class Aggregator:
         self._preexisting: set[int] = set()
         self._ports = PortPools(start)
         self._flows = Flows(start.ts_us)
-        self._paths = Paths(start.ts_us)
+        self._paths = Paths(start.ts_us, with_recent=with_recent)
         self._sites = Sites()
 
     def take(self, reading: Reading) -> None:

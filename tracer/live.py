@@ -51,6 +51,8 @@ class Plan:
     with_states: bool = False
     sites: str = "off"
     """One of SITES."""
+    with_recent: bool = True
+    """Whether snapshots are to have the last connections."""
 
 
 class LiveRun:
@@ -178,7 +180,9 @@ class LiveRun:
             start = source.start(plan.argv)
             self._note_fallback(start)
             self._began_us = start.ts_us
-            self._view = LiveView(start, plan.filters.describe(), publish) if publish else None
+            if publish:
+                filters = plan.filters.describe()
+                self._view = LiveView(start, filters, publish, with_recent=plan.with_recent)
             older = source.preexisting()
             # Written last: whoever sees it knows that all later events will be seen.
             if self._journal:

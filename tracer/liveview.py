@@ -19,10 +19,10 @@ Publish = Callable[[Snapshot], None]
 class LiveView:
     """In the run's own thread, but for the attributes."""
 
-    def __init__(self, start: Start, filters: str, publish: Publish) -> None:
+    def __init__(self, start: Start, filters: str, publish: Publish, *, with_recent: bool = True) -> None:
         self._start = start
         self._publish = publish
-        self._aggregator = Aggregator(start, filters)
+        self._aggregator = Aggregator(start, filters, with_recent=with_recent)
         self._here = Here()
         self.by = "process"
         self.recording: Recording | None = None

@@ -44,8 +44,9 @@ class _Counted:
 class Paths:
     """Takes in closes and ends, gives edges, reasons, ages and the last connections. Pure."""
 
-    def __init__(self, since_us: int) -> None:
+    def __init__(self, since_us: int, *, with_recent: bool = True) -> None:
         self._since_us = since_us
+        self._with_recent = with_recent
         self._ways: dict[_Way, tuple[_Counted, tuple[Edge, ...]]] = {}
         self._ends: dict[str, _Counted] = {}
         self._ages = [[0, 0] for _ in range(len(_BOUNDS_US) + 1)]
@@ -67,7 +68,8 @@ class Paths:
         self._count_way(_way_of_close(event), event.ts_us // SECOND, 1)
         if event.age_us is not None and event.how != "failed":
             self._ages[_age_bucket(event.age_us)][not event.time_wait] += 1
-        self._keep(event, account)
+        if self._with_recent:
+            self._keep(event, account)
 
     def close_crowd(self, closes: Closes, ages: list[int]) -> None:
         """Connections alike are over; `ages` are theirs, in ascending order."""
@@ -86,6 +88,8 @@ class Paths:
 
     def take_latest(self, latest: Latest) -> None:
         """Some of these may be asked for."""
+        if not self._with_recent:
+            return
         self._pending.append(latest)
         self._ended.update(dict.fromkeys(latest.conns))
         waiting = sum(len(one.conns) for one in self._pending)

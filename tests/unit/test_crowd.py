@@ -222,6 +222,16 @@ def test_of_very_many_the_last_are_kept() -> None:
     assert len(aggregator._paths._ended) == KEPT
 
 
+def test_nothing_is_kept_for_a_screen_where_there_is_none() -> None:
+    aggregator, single, crowds = Aggregator(start(), with_recent=False), decoder(), decoder()
+    aggregator.add(single.decode(many(3)))
+    aggregator.take(crowds.read(many(9, first=4)))
+    aggregator.take(crowds.read(ALIKE.ended(5, 5, 600 * MILLISECOND, 2, 7)))
+    shot = aggregator.snapshot(10**6)
+    assert (shot.total.closes, shot.recent) == (12, ())
+    assert (len(aggregator._paths._pending), aggregator._paths._ended) == (0, {})
+
+
 def test_a_crowd_is_kept_as_long_as_any_of_it_waits() -> None:
     aggregator, crowds = Aggregator(start()), decoder()
     aggregator.take(crowds.read(many(500)))

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from tracer.commands.options import Parser, add_common, command_parser
 from tracer.commands.running import STOPPING, finish, notify, plan, run_until_signal
@@ -51,7 +52,7 @@ def show(
     """Trace, on the screen or as a table."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     interval = options.interval or (_TUI_INTERVAL_S if interactive else _TABLE_INTERVAL_S)
-    planned = plan(options, argv, interval)
+    planned = replace(plan(options, argv, interval), with_recent=interactive)
     always = planned.filters.expression.for_rows()
     if interactive:
         from tracer.tui.app import run_app  # noqa: PLC0415 - takes a third of a second to import
