@@ -228,6 +228,19 @@ def test_looking_is_rationed() -> None:
     assert (bench.scans, name(close.owner)[0]) == (2, "holder")
 
 
+def test_of_two_looks_only_the_last_is_kept() -> None:
+    kept: list[int] = []
+
+    def scan() -> Iterable[OpenSocket]:
+        kept.append(len(open_sockets._holders) + len(open_sockets._listeners))
+        yield from (HOLDER, LISTENER)
+
+    open_sockets = OpenSockets(scan, Processes(), lambda: 0)
+    open_sockets.rescan()
+    open_sockets.rescan()
+    assert (kept, len(open_sockets._holders), len(open_sockets._listeners)) == ([0, 0], 1, 1)
+
+
 def test_an_inferred_owner_stays_to_the_end_of_time_wait() -> None:
     bench = Bench(HOLDER)
     _, birth = bench.decode(record(CLOSE, flags=TIME_WAIT, old=6))

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.unit.samples import SECOND, T0, birth, close, death, ends, owner, start
 from tracer.aggregate import Aggregator
+from tracer.kernel.liveports import live_ports
+from tracer.kernel.sock_diag import DiagSocket
 from tracer.lifetime import expected_lifetime_us
 from tracer.model import ConnectFailed, Counters, Event, LivePorts, Pool, Start
 from tracer.portmodel import PortModel
@@ -125,3 +129,26 @@ def test_model_reuses_the_oldest_of_the_first_half_before_the_second_half() -> N
     assert model.connect(SECOND) == (0, True)
     assert model.since(0) is None
     assert model.since(2) == 0
+
+
+def test_live_ports_are_counted_one_by_one_as_the_kernel_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[str]] = []
+
+    def listed(states: frozenset[str]) -> Iterator[DiagSocket]:
+        asked.append(states)
+        for state, sport, is_time_wait in (
+            ("LISTEN", 40_000, False),
+            ("ESTABLISHED", 40_000, False),  # accepted
+            ("ESTABLISHED", 40_001, False),
+            ("CLOSE_WAIT", 40_002, False),
+            ("FIN_WAIT2", 40_003, True),
+            ("ESTABLISHED", 100, False),
+        ):
+            if state in states:
+                yield DiagSocket(state, 4, "10.0.0.1", sport, "10.0.0.2", 80, 0, 0, 0, is_time_wait)
+
+    monkeypatch.setattr("tracer.kernel.liveports.dump", listed)
+    found = live_ports({"ip_local_port_range": "32768 60999"})
+    assert found == [((4, "10.0.0.1", "10.0.0.2", 80), 2)]
+    assert not asked[0] & asked[1]
+    assert live_ports({}) == []

@@ -9,7 +9,8 @@ from tracer.model import STATES
 from tracer.settings import Values, port_range
 
 _MOST = 64
-_NOT_HELD = frozenset({"", "TIME_WAIT", "CLOSE", "NEW_SYN_RECV", "SYN_RECV"})
+_LISTENING = frozenset({"LISTEN"})
+_HELD = frozenset(STATES) - _LISTENING - {"", "TIME_WAIT", "CLOSE", "NEW_SYN_RECV", "SYN_RECV"}
 
 
 Destination = tuple[int, str, str, int]
@@ -25,14 +26,10 @@ def live_ports(settings: Values) -> list[tuple[Destination, int]]:
     bounds = port_range(settings)
     if bounds is None:
         return []
-    sockets = dump(frozenset(STATES) - _NOT_HELD)
-    listening = {entry.sport for entry in sockets if entry.state == "LISTEN"}
+    listening = {entry.sport for entry in dump(_LISTENING)}
     held = Counter(
         (entry.family, entry.saddr, entry.daddr, entry.dport)
-        for entry in sockets
-        if entry.state != "LISTEN"
-        and not entry.is_time_wait
-        and bounds[0] <= entry.sport <= bounds[1]
-        and entry.sport not in listening
+        for entry in dump(_HELD)
+        if not entry.is_time_wait and bounds[0] <= entry.sport <= bounds[1] and entry.sport not in listening
     )
     return held.most_common(_MOST)

@@ -78,8 +78,10 @@ class OpenSockets:
     def rescan(self, states: frozenset[str] = frozenset()) -> list[OpenSocket]:
         """Look through all open files; returns one holder of each socket found in one of `states`."""
         self._scanned_us = self._now_us()
-        holders: dict[Tuple, Holder] = {}
-        listeners: dict[tuple[int, int], list[OpenSocket]] = {}
+        # Those of the last look go first: of very many sockets not two lists at once.
+        holders, listeners = self._holders, self._listeners
+        holders.clear()
+        listeners.clear()
         wanted: dict[Tuple, OpenSocket] = {}
         # Of very many sockets what they share is kept once.
         processes: dict[Holder, Holder] = {}
@@ -97,7 +99,6 @@ class OpenSockets:
                 holders[ends] = processes.setdefault(holder, holder)
                 if found.state in states:
                     wanted[ends] = found
-        self._holders, self._listeners = holders, listeners
         now_us = self._now_us()
         elapsed = now_us - self._scanned_us
         self._next_scan_us = now_us + max(_RESCAN_AFTER_US, elapsed * _SCAN_SHARE)
@@ -162,7 +163,7 @@ def from_proc() -> Iterator[OpenSocket]:
     by_inode: dict[int, tuple[int, sock_diag.DiagSocket]] = {}
     for inode, path in netns.find_all().items():
         with suppress(netns.NamespaceGoneError, NotPermittedError):
-            for entry in netns.run_inside(path, lambda: sock_diag.dump(_OPEN_STATES)):
+            for entry in netns.run_inside(path, lambda: list(sock_diag.dump(_OPEN_STATES))):
                 if entry.inode:
                     by_inode[entry.inode] = (inode, entry)
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):

@@ -49,16 +49,16 @@ def dump_time_waits() -> list[DiagSocket]:
     return [entry for entry in dump(frozenset({"TIME_WAIT", "FIN_WAIT2"})) if entry.is_time_wait]
 
 
-def dump(states: frozenset[str]) -> list[DiagSocket]:
-    """All TCP sockets in one of `states`, of both families, in this thread's namespace."""
+def dump(states: frozenset[str]) -> Iterator[DiagSocket]:
+    """All TCP sockets in one of `states`, of both families, in this thread's namespace.
+
+    One by one, for there may be very many; the namespace is that of whoever asks for the first.
+    """
     mask = sum(1 << STATES.index(state) for state in states)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        return [
-            entry
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for entry in _dump_family(netlink, family, mask)
-        ]
+        for family in (socket.AF_INET, socket.AF_INET6):
+            yield from _dump_family(netlink, family, mask)
 
 
 def _dump_family(netlink: socket.socket, family: int, mask: int) -> Iterator[DiagSocket]:
