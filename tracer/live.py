@@ -27,6 +27,8 @@ from tracer.writing import Writer
 
 _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""
+_LOOK_AT_LEISURE_S = 0.5
+"""Where nobody sees events before there is a snapshot: beside a busy load each look finds cold caches."""
 
 _ACCOUNT_EVERY_US = 10_000_000
 
@@ -98,6 +100,7 @@ class LiveRun:
     def stop(self) -> None:
         """Ask for the end: drain, write the last line, return."""
         self._stop.set()
+        self._wake()
 
     @property
     def stopped(self) -> bool:
@@ -230,7 +233,7 @@ class LiveRun:
                 next_account = now + max(_ACCOUNT_EVERY_US, 100 * (source.now_us() - now))
             if (deadline is not None and now >= deadline) or (self._is_over and self._is_over()):
                 break
-            source.wait(min(_LOOK_EVERY_S, self.interval_s))
+            source.wait(self._pause_s(source.now_us(), next_tick, deadline))
             for reading in source.read():
                 self._take(reading)
             if self._journal:
@@ -241,8 +244,18 @@ class LiveRun:
                 self._orders.get()(self._view, source)
                 next_tick = 0  # whoever gave it waits to see it
 
+    def _pause_s(self, now_us: int, *due_us: int | None) -> float:
+        at_leisure = self._in_crowds() and self._plan.sites == "off"
+        pause_s = _LOOK_AT_LEISURE_S if at_leisure else _LOOK_EVERY_S
+        return min([pause_s, *(max(0, due - now_us) / 1e6 for due in due_us if due is not None)])
+
     def _order(self, order: Order) -> None:
         self._orders.put(order)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._source:
+            self._source.wake()
 
     def _account(self, source: LiveSource) -> Counters:
         """The run's account, once all that it counts has been taken in; that is taken in, too."""

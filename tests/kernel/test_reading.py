@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import Timer
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_events_wake_once_and_processes_do_not(netns: Namespace) -> None:
         netns.run("mixed", "4", str(CONNECTIONS), "0", "0")
         assert slept(live, 5) < 1
         assert slept(live, 0.5) >= 0.5  # they still wait to be read
+
+
+def test_whoever_has_something_to_say_wakes_us(netns: Namespace) -> None:
+    with source(netns) as live:
+        live.wake()
+        live.wake()
+        assert slept(live, 5) < 1
+        assert slept(live, 0.2) >= 0.2
+        Timer(0.1, live.wake).start()
+        assert 0.05 < slept(live, 5) < 1
+    live.wake()
 
 
 def test_a_full_ring_is_read_in_pieces(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

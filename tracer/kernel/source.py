@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -48,6 +51,8 @@ _BUSY_TRIES = 1000
 """Another CPU writes a process record for less than these take."""
 _MOST_DESTINATIONS = 64
 """Whose live ports are told."""
+_ONE = (1).to_bytes(8, sys.byteorder)
+"""As eventfd(2) takes it."""
 _HALF_CLOSED = frozenset({"CLOSE_WAIT", "FIN_WAIT2"})
 
 _LOST = {
@@ -94,10 +99,11 @@ class LiveSource:
             self._processes.on_new = resolver.meet
             self._decoder.closing, self._decoder.opening = self._sites.closing, self._sites.opening
         self._held = HeldSockets(self._programs.half_closed, self._decoder)
+        self._bell = io.FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "r+")
         self._poll = select.epoll()
-        for ring in (self._events, self._process_ring):
+        for fd in (self._events.fd, self._process_ring.fd, self._bell.fileno()):
             # Edges: at the level, what waits to be read would wake us again and again.
-            self._poll.register(ring.fd, select.EPOLLIN | select.EPOLLET)
+            self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
         self._told_lost: dict[str, int] = {}
         self.in_crowds: Callable[[], bool] = lambda: False
         """Asked at each reading: whether events of which many are alike are to be crowds."""
@@ -152,7 +158,7 @@ class LiveSource:
         return [before, *since]
 
     def wait(self, seconds: float) -> None:
-        """Sleep until events should be read, `seconds` at most.
+        """Sleep until events should be read or somebody calls wake(), `seconds` at most.
 
         Processes are looked at as they come: they may soon be gone.
         """
@@ -160,8 +166,13 @@ class LiveSource:
         while (left := until - time.monotonic()) > 0:
             ready = self._poll.poll(left)
             self._meet_processes()
-            if any(fd == self._events.fd for fd, _ in ready):
+            if any(fd != self._process_ring.fd for fd, _ in ready):
                 return
+
+    def wake(self) -> None:
+        """End a wait(), or else the next; from any thread, at any time."""
+        with suppress(ValueError):  # closed
+            self._bell.write(_ONE)
 
     def read(self) -> Iterator[Reading]:
         """All events since the last call, as many at a time as are worth holding at once."""
@@ -285,6 +296,7 @@ class LiveSource:
         """Free everything."""
         self._programs.detach()
         self._poll.close()
+        self._bell.close()
         self._events.close()
         self._process_ring.close()
         if self._sites:
