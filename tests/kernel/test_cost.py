@@ -25,7 +25,7 @@ MOST = {
     "a use of a socket that has its owner": (29, 0, 0, 0, 0, 0, 0, 0),
     "a task's transition, for the packets' program": (9, 0, 0, 0, 0, 0, 0, 0),
     "a packet's transition, for the tasks' program": (25, 0, 0, 0, 0, 0, 0, 0),
-    "a connection, both ends, whose TIME_WAIT expires": (2657, 12, 3, 3, 4, 0, 11, 3),
+    "a connection, both ends, whose TIME_WAIT expires": (2670, 12, 3, 3, 4, 0, 11, 3),
     "a TIME_WAIT replaced, as the last was": (375, 1, 0, 1, 5, 0, 1, 1),
 }
 TRANSITIONS = ("transition_packet", "transition_task")
