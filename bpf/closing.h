@@ -459,6 +459,37 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	return NULL;
 }
 
+/* Whether nothing but a segment, or a timer of the socket's, brings that about. */
+static __always_inline bool is_by_segment(struct sock *sk, u8 old, u8 new)
+{
+	switch (new) {
+	case TCP_ESTABLISHED:
+	case TCP_CLOSE_WAIT:
+	case TCP_FIN_WAIT2:
+		return true;
+	case TCP_CLOSE:
+		return (old == TCP_LAST_ACK || old == TCP_FIN_WAIT2) && !LOAD(sk, sk_err);
+	default:
+		return false;
+	}
+}
+
+/* When this is.  Of what a segment brings about TCP has just looked at the clock itself
+ * (tcp_mstamp_refresh(), the same clock); to do it again costs 50 ns. */
+static __always_inline u64 moment(struct sock *sk, const struct sock_info *info, u8 old, u8 new,
+				  u32 lane)
+{
+	struct tcp_sock *tp = (void *)sk;
+	u64 seen;
+
+	if (lane == LANE_PACKET && is_by_segment(sk, old, new)) {
+		seen = READ(tp, tcp_clock_cache);
+		if (seen && (!info || seen >= info->since))
+			return seen;
+	}
+	return bpf_ktime_get_ns();
+}
+
 /* Per CPU: the socket whose transition transition_packet() sees to.  Updated: by it.
  * Cleared: by the last of the other programs, next in the same call of the tracepoint,
  * with bottom halves off all the while. */
@@ -528,7 +559,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		socks.delete(&key);
 		info = NULL;
 	}
-	now = bpf_ktime_get_ns();
+	now = moment(sk, info, old, new, lane);
 	dwell_known = info && info->state == old;
 	since = info ? info->since : now;
 	info = note(info, sk, key, old, new, now, process, lane, &me);

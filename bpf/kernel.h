@@ -197,6 +197,7 @@ struct tcp_sock {
 	union {
 		MEMBER(OFFSET_tcp_sock__linger2, int, linger2);
 		MEMBER(OFFSET_tcp_sock__packets_out, u32, packets_out);
+		MEMBER(OFFSET_tcp_sock__tcp_clock_cache, u64, tcp_clock_cache);
 	};
 };
 

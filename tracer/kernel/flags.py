@@ -44,7 +44,7 @@ _LAYOUT = {
     "socket_lock_t": ("owned",),
     "sock": ("sk_lock", "sk_err", "sk_shutdown", "sk_protocol", "sk_socket"),
     "inet_sock": ("inet_sport",),
-    "tcp_sock": ("linger2", "packets_out"),
+    "tcp_sock": ("linger2", "packets_out", "tcp_clock_cache"),
     "timer_list": ("expires", "function", "flags"),
     "inet_timewait_sock": ("tw_substate", "tw_sport", "tw_timer"),
     "mm_struct": ("arg_start", "arg_end"),
