@@ -203,7 +203,7 @@ class Decoder:
         return Reading(self._events(singles), closes, ends, self._latest(latest))
 
     def held(self, record: bytes) -> Held:
-        """The event for an entry of the kernel side's `held` map."""
+        """The event for a `struct held_socket`."""
         conn, since, start, pid, saddr, daddr, sport, dport, netns, family, state, flags, role = (
             HELD_RECORD.unpack(record)
         )
