@@ -44,15 +44,17 @@ BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, 0);
  * note(), when another socket is met there. */
 BPF_ARRAY(settled, u64, 1 << SETTLED_BITS);
 
-/* The verifier allows no arithmetic with an address, but the difference of two is a number. */
-static __always_inline u64 *settled_at(u64 key)
+/* Of the socket that is a program's first argument.  The verifier allows no arithmetic with an
+ * address, but the difference of two is a number; an address fresh from `ctx`, since what
+ * was a key of a map is not one to it any more. */
+static __always_inline u64 *settled_at(u64 *ctx)
 {
 	u32 slot = 0;
 	u64 *first = settled.lookup(&slot);
 
 	if (!first)
 		return NULL;
-	slot = (u32)((key - (u64)first) >> 6) * 0x9e3779b1U >> (32 - SETTLED_BITS);
+	slot = (u32)((*(volatile u64 *)ctx - (u64)first) >> 6) * 0x9e3779b1U >> (32 - SETTLED_BITS);
 	return settled.lookup(&slot);
 }
 
@@ -416,10 +418,11 @@ static __always_inline bool is_last(u32 lane)
 
 /* Notes the new state, and who first made use of the socket.  NULL if there is no
  * more to be done: it is not followed, or was first met in a state that says little. */
-static __always_inline struct sock_info *note(struct sock_info *info, struct sock *sk, u64 key,
-					      u8 old, u8 new, u64 now, bool process, u32 lane,
+static __always_inline struct sock_info *note(u64 *ctx, struct sock_info *info, u64 key, u8 old,
+					      u8 new, u64 now, bool process, u32 lane,
 					      struct process_id *me)
 {
+	struct sock *sk = (void *)ctx[0];
 	struct sock_info met = {};
 	u64 *slot;
 
@@ -439,7 +442,7 @@ static __always_inline struct sock_info *note(struct sock_info *info, struct soc
 	}
 	if (!is_ending(new))
 		met.opener = *me;
-	slot = settled_at(key);
+	slot = settled_at(ctx);
 	if (slot && met.opener.pid)
 		*slot = key;
 	else if (slot && *slot == key)
@@ -562,7 +565,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	now = moment(sk, info, old, new, lane);
 	dwell_known = info && info->state == old;
 	since = info ? info->since : now;
-	info = note(info, sk, key, old, new, now, process, lane, &me);
+	info = note(ctx, info, key, old, new, now, process, lane, &me);
 	if (!info || endpoints_pending(new))
 		return;
 
@@ -612,9 +615,9 @@ static __always_inline bool name_user(u64 key, u32 what)
 	return true;
 }
 
-static __always_inline void on_use(struct sock *sk)
+static __always_inline void on_use(u64 *ctx)
 {
-	u64 key = (u64)sk, *slot = settled_at(key);
+	u64 key = ctx[0], *slot = settled_at(ctx);
 
 	if (slot && *slot != key && name_user(key, SITE_USE))
 		*slot = key;

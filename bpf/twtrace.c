@@ -54,7 +54,7 @@ int tcp_read(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (in_users_context(sk))
-		on_use(sk);
+		on_use(ctx);
 	return 0;
 }
 
@@ -65,7 +65,7 @@ int socket_sent(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(sk);
+		on_use(ctx);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ int socket_received(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(sk);
+		on_use(ctx);
 	return 0;
 }
 
