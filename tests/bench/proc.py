@@ -109,7 +109,7 @@ def parse(texts: Iterable[str]) -> Held:
     maps: dict[int, int] = {}
     for text in texts:
         fields = dict(re.findall(r"^(\w+):\t(\d+)$", text, re.MULTILINE))
-        if "map_id" in fields:
+        if "map_id" in fields and "memlock" in fields:  # else an iterator over it
             maps[int(fields["map_id"])] = int(fields["memlock"])
         elif "run_time_ns" in fields:
             programs[int(fields["prog_id"])] = Account(int(fields["run_time_ns"]), int(fields["run_cnt"]))

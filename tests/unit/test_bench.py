@@ -83,10 +83,11 @@ run_cnt:\t10
 recursion_misses:\t0
 """
 LINK = "link_type:\tperf\nlink_id:\t3\nprog_tag:\t3b185187f1855c4c\nprog_id:\t9\n"
+ITERATOR = "link_type:\titer\nlink_id:\t4\nprog_id:\t11\ntarget_name:\tbpf_map_elem\nmap_id:\t7\n"
 
 
 def test_what_descriptors_hold_is_counted_once() -> None:
-    held = parse([FDINFO, FDINFO, PROGRAM, PROGRAM, LINK, "pos:\t0\n"])
+    held = parse([FDINFO, FDINFO, PROGRAM, PROGRAM, LINK, ITERATOR, "pos:\t0\n"])
     assert held == Held({9: Account(1500, 10)}, {7: 16855384})
     assert held.account == Account(1500, 10)
     assert held.map_bytes == 16855384
@@ -103,10 +104,10 @@ def test_the_reason_is_the_line_that_tells() -> None:
 
 def test_programs_as_twtrace_tells_them() -> None:
     said = (
-        "twtrace: timer_started: 2000 runs, 80 ns each, 0 missed\n"
+        "twtrace: timer_cancelled: 2000 runs, 80 ns each, 0 missed\n"
         "twtrace: tcp_read: runs not counted (sysctl kernel.bpf_stats_enabled is 0), 0 missed\n"
     )
-    assert programs(said) == [Program("timer_started", 2000, 80)]
+    assert programs(said) == [Program("timer_cancelled", 2000, 80)]
 
 
 @pytest.mark.parametrize(
