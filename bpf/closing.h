@@ -493,27 +493,37 @@ static __always_inline u64 moment(struct sock *sk, const struct sock_info *info,
 	return bpf_ktime_get_ns();
 }
 
-/* Per CPU: the socket whose transition transition_packet() sees to.  Updated: by it.
- * Cleared: by the last of the other programs, next in the same call of the tracepoint,
- * with bottom halves off all the while. */
-BPF_PERCPU_ARRAY(seen_to, u64, 1);
+struct transition {
+	u64 sk;
+	u64 state;
+};
 
-static __always_inline bool is_seen_to(u64 key, u32 lane)
+/* Per CPU: what transition_packet() sees to.  Updated: by it.  Cleared: by the last of the
+ * other programs, next in the same call of the tracepoint, with bottom halves off all the
+ * while; what is left where that one's run was dropped comes no second time. */
+BPF_PERCPU_ARRAY(seen_to, struct transition, 1);
+
+static __always_inline void see_to(u64 key, u8 new)
 {
 	u32 zero = 0;
-	u64 *slot = seen_to.lookup(&zero);
-	bool seen;
+	struct transition *last = seen_to.lookup(&zero);
 
-	if (!slot)
+	if (!last)
+		return;
+	last->sk = key;
+	last->state = new;
+}
+
+static __always_inline bool is_seen_to(u64 key, u8 new, u32 lane)
+{
+	u32 zero = 0;
+	struct transition *last = seen_to.lookup(&zero);
+
+	if (!last || last->sk != key || last->state != new)
 		return false;
-	if (lane == LANE_PACKET) {
-		*slot = key;
-		return false;
-	}
-	seen = *slot == key;
-	if (seen && is_last(lane))
-		*slot = 0;
-	return seen;
+	if (is_last(lane))
+		last->sk = 0;
+	return true;
 }
 
 /* One transition of a full socket.
@@ -542,10 +552,12 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	bool dwell_known;
 	u64 now, since;
 
-	if (process ? lane == LANE_PACKET : is_seen_to(key, lane))
+	if (process ? lane == LANE_PACKET : lane != LANE_PACKET && is_seen_to(key, new, lane))
 		return;
-	if (lane == LANE_PACKET)
+	if (lane == LANE_PACKET) {
+		see_to(key, new);
 		process = false;
+	}
 	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
 	info = socks.lookup(&key);

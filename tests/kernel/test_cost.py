@@ -24,8 +24,8 @@ MOST = {
     "a timer of others": (6, 0, 0, 0, 0, 0, 0, 0),
     "a use of a socket that has its owner": (29, 0, 0, 0, 0, 0, 0, 0),
     "a task's transition, for the packets' program": (9, 0, 0, 0, 0, 0, 0, 0),
-    "a packet's transition, for the tasks' program": (25, 0, 0, 0, 0, 0, 0, 0),
-    "a connection, both ends, whose TIME_WAIT expires": (2765, 12, 3, 3, 9, 0, 6, 3),
+    "a packet's transition, for the tasks' program": (27, 0, 0, 0, 0, 0, 0, 0),
+    "a connection, both ends, whose TIME_WAIT expires": (2811, 12, 3, 3, 9, 0, 6, 3),
     "a TIME_WAIT replaced, as the last was": (375, 1, 0, 1, 5, 0, 1, 1),
 }
 TRANSITIONS = ("transition_packet", "transition_task")
@@ -194,6 +194,14 @@ def test_a_whole_life(host: Host) -> None:
     host.check("a connection, both ends, whose TIME_WAIT expires")
     assert len(host.machine.records) == 3
     assert [host.machine.entries(name) for name in ("socks", "tws")] == [0, 0]
+
+
+def test_what_a_dropped_run_left_hides_no_later_transition(host: Host) -> None:
+    sk = host.socket(80)
+    host.transition(sk, LISTEN, SYN_RECV)
+    host.machine.run("transition_packet", sk, SYN_RECV, ESTABLISHED)
+    host.machine.run("transition_task", sk, ESTABLISHED, CLOSE)
+    assert (len(host.machine.records), host.machine.entries("socks")) == (1, 0)
 
 
 def test_the_next_socket_at_an_address_has_its_own_user(host: Host) -> None:

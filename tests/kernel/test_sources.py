@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
+from tracer.errors import KernelLacksError
 from tracer.kernel import bpf
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.compiled import renumbered
 from tracer.kernel.compiler import compile_programs
 from tracer.kernel.flags import LoadOptions, compile_flags
 from tracer.kernel.hooks import SOURCES, Kind
+from tracer.kernel.loader import load
 
 pytestmark = pytest.mark.kernel
 
@@ -40,3 +43,14 @@ def test_compiles_and_passes_the_verifier(name: str) -> None:
     finally:
         for descriptor in (*maps, *loaded):
             os.close(descriptor)
+
+
+def test_a_refused_iterator_is_told_as_other_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_program: int, _map_fd: int | None = None) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(bpf, "attach_iterator", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(KernelLacksError, match="refuses the iterator bpf_iter__bpf_map_elem"):
+        load(LoadOptions())
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -28,7 +28,7 @@ def load_number(number: int) -> bytes:
 
 SAMPLE = Compiled(
     {"socks": MapKind(1, 8, 144, 1000, 1), "events": MapKind(27, 0, 0, 4096, 0)},
-    {"transition_task": load_map(1) + MOVE, "timer_started": MOVE},
+    {"transition_task": load_map(1) + MOVE, "timer_cancelled": MOVE},
 )
 
 

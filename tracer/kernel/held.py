@@ -47,10 +47,10 @@ class HeldSockets:
         """Those that the reading says are over."""
         if not found and not self._told:
             return
-        for conn in reading.closed():
-            self._told.pop(conn, None)
-            if found:
-                found.pop(conn, None)
+        closed = reading.closed()
+        for listed in (self._told, found or {}):
+            for conn in listed.keys() & closed:
+                del listed[conn]
 
     def tell(self, found: dict[int, Held] | None, now_us: int) -> list[Event]:
         """What has settled, and what the process has closed since but the peer not acknowledged."""

@@ -161,17 +161,18 @@ class LoadedPrograms:
         try:
             with KernelTypes() as types:
                 link = self._iterator("bpf_iter__task_file", types)
-        except OSError:
+        except KernelLacksError:
             return None
         return _iterate_once(link, OPEN_SOCKET_SIZE)
 
     def _iterator(self, name: str, types: KernelTypes, map_fd: int | None = None) -> int:
-        """The link of an iterator's program."""
+        """The link of an iterator's program. Raises KernelLacksError."""
         target = types.function(name.replace("__", "_", 1)) or 0
-        kind, attach = bpf.ProgramType.TRACING, bpf.AttachType.ITERATOR
-        program = bpf.load_program(name.removeprefix("bpf_iter__"), kind, self._code(name), attach, target)
+        program = self._loaded(name, bpf.ProgramType.TRACING, bpf.AttachType.ITERATOR, target)
         try:
             return bpf.attach_iterator(program, map_fd)
+        except OSError as error:
+            raise _refused(f"the iterator {name}", error) from error
         finally:
             os.close(program)
 
@@ -202,18 +203,16 @@ class LoadedPrograms:
         """Load one, or load it anew. Raises KernelLacksError."""
         kind, attach = _LOADED_AS[attachment.kind]
         target = _btf_id(attachment, types) or 0 if attach else 0
-        code = self._code(attachment.program)
-        try:
-            fd = bpf.load_program(attachment.program, kind, code, attach, target)
-        except OSError as error:
-            said = f" ({error.said})" if isinstance(error, bpf.RefusedError) and error.said else ""
-            raise KernelLacksError(
-                f"the kernel refuses the eBPF program {attachment.program}: {error.strerror}{said}",
-                "`twtrace doctor` says what this kernel and user allow",
-            ) from error
+        fd = self._loaded(attachment.program, kind, attach, target)
         if attachment.program in self._programs:
             os.close(self._programs[attachment.program])
         self._programs[attachment.program] = fd
+
+    def _loaded(self, name: str, kind: bpf.ProgramType, attach: bpf.AttachType, target: int) -> int:
+        try:
+            return bpf.load_program(name, kind, self._code(name), attach, target)
+        except OSError as error:
+            raise _refused(f"the eBPF program {name}", error) from error
 
     def attach(self, attachment: Attachment) -> None:
         """Attach one that is loaded. Raises KernelLacksError."""
@@ -259,6 +258,14 @@ def _iterate_once(link: int, size: int) -> Iterator[bytes]:
         yield from _iterate(link, size)
     finally:
         os.close(link)
+
+
+def _refused(what: str, error: OSError) -> KernelLacksError:
+    said = f" ({error.said})" if isinstance(error, bpf.RefusedError) and error.said else ""
+    return KernelLacksError(
+        f"the kernel refuses {what}: {error.strerror}{said}",
+        "`twtrace doctor` says what this kernel and user allow",
+    )
 
 
 def _made(name: str, kind: bpf.MapKind) -> int:
