@@ -48,8 +48,7 @@ static __always_inline void catch_up(struct tw_info *info, struct timer_list *ti
 	u64 stored = LOAD(timer, expires);
 	u64 since = bpf_jiffies64() - (stored - TIMEWAIT_JIFFIES);
 
-	/* one less: a tick has passed before moved() looked at the clock */
-	if ((stored == info->expires || stored + 1 == info->expires) &&
+	if ((s64)(stored - info->expires) <= 0 &&
 	    (info->turned || moving || READ(tw, tw_substate) != TCP_TIME_WAIT))
 		return;
 	info->expires = stored;
@@ -62,7 +61,8 @@ static __always_inline void catch_up(struct tw_info *info, struct timer_list *ti
 		info->turned = info->born;
 }
 
-/* Before mod_timer() stores the new expiry: tcp_timewait_state_process() gives no other. */
+/* Before mod_timer() stores the new expiry, which tcp_timewait_state_process() has computed:
+ * no later one than this, but ticks may have passed since, many in a guest without time. */
 static __always_inline void moved(struct tw_info *info, struct inet_timewait_sock *tw)
 {
 	tw_rearmed(info, tw);

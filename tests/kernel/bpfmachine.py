@@ -68,6 +68,7 @@ class Machine:
     """Since it was last cleared."""
     records: list[bytes] = field(default_factory=list)
     now: int = 10**9
+    jiffies: int = 1000
     task: int = 0
     frames: tuple[int, ...] = ()
     """Return addresses, innermost first: the kernel stack, as it is unwound."""
@@ -169,7 +170,8 @@ class Machine:
             return 0
         self.done["clocks"] += helper == 5
         self.now += 1000
-        return {5: self.now, 14: 1 << 32 | 1, 35: self.task, 118: 1000, 158: self.task}.get(helper, 0)
+        results = {5: self.now, 14: 1 << 32 | 1, 35: self.task, 118: self.jiffies, 158: self.task}
+        return results.get(helper, 0)
 
     def _map(self, helper: int, r: list[int]) -> int:
         number = r[1] - _MAPS

@@ -25,7 +25,7 @@ MOST = {
     "a use of a socket that has its owner": (29, 0, 0, 0, 0, 0, 0, 0),
     "a task's transition, for the packets' program": (9, 0, 0, 0, 0, 0, 0, 0),
     "a packet's transition, for the tasks' program": (27, 0, 0, 0, 0, 0, 0, 0),
-    "a connection, both ends, whose TIME_WAIT expires": (2811, 12, 3, 3, 9, 0, 6, 3),
+    "a connection, both ends, whose TIME_WAIT expires": (2814, 12, 3, 3, 9, 0, 6, 3),
     "a TIME_WAIT replaced, as the last was": (375, 1, 0, 1, 5, 0, 1, 1),
 }
 TRANSITIONS = ("transition_packet", "transition_task")
@@ -33,7 +33,6 @@ TRANSITIONS = ("transition_packet", "transition_task")
 CLOSE, ESTABLISHED, SYN_SENT, SYN_RECV = 7, 1, 2, 3
 FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, LISTEN = 4, 5, 6, 8, 9, 10
 INUM, HASH, AF_INET, TCP = 4026531840, 0x12345678, 2, 6
-JIFFIES = 1000
 END_OF_CHAIN = 1
 REASON, OPENER = 9, 19  # in struct alike
 
@@ -50,6 +49,7 @@ class Host:
         self.machine = Machine(compile_programs([*flags, *ours]))
         told = "\n".join(flags)
         self._at = {name: int(value) for name, value in re.findall(r"-DOFFSET_(\w+)=(\d+)", told)}
+        self.time_wait = 60 * int(re.findall(r"-DKERNEL_HZ=(\d+)", told)[0])
         self.starts = {name: int(value, 0) for name, value in re.findall(r"-DSTART_(\w+)=(\w+)ULL", told)}
         self._bucket = self.machine.memory(64)
         table = self._make(inet_hashinfo__ehash=(8, self._bucket))
@@ -232,7 +232,7 @@ def test_the_stack_is_unwound_once(host: Host) -> None:
         (*inner, 0x1003, host.starts["tcp_v4_rcv"] + 8),
         (1, 2, 0x1001, host.starts["tcp_timewait_state_process"] + 8, host.starts["tcp_v4_rcv"] + 8),
     ):
-        timer = host.mini_socket(80, expires=2 * JIFFIES)
+        timer = host.mini_socket(80, expires=2 * machine.jiffies)
         host.transition(host.socket(80), FIN_WAIT2, CLOSE)
         machine.done.clear()
         machine.frames = frames
@@ -246,3 +246,24 @@ def test_the_stack_is_unwound_once(host: Host) -> None:
     assert unwound == [1, 0, 0, 1, 1]
     assert reasons == ["replaced", "replaced", "reset", "replaced", "reset"]
     assert machine.entries("tws") == 0
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 20])
+def test_ticks_that_pass_before_a_timer_is_moved(host: Host, ticks: int) -> None:
+    """What mod_timer() stores was computed before it tells: the move counts once, a later one too."""
+    machine = host.machine
+    timer = host.mini_socket(80, expires=machine.jiffies + host.time_wait)
+    host.transition(host.socket(80), FIN_WAIT2, CLOSE)
+    machine.jiffies += 1000
+    expires = machine.jiffies + host.time_wait
+    machine.jiffies += ticks
+    machine.frames = (1, 2, 0x1001, 0x1002, host.starts["mod_timer_pending"] + 8)
+    for _ in range(2):
+        machine.run("timer_cancelled", timer)
+        host.set(timer, timer_list__expires=(8, expires))
+        expires += 1000
+        machine.jiffies += 1000
+    host.set(timer, timer_list__expires=(8, expires))  # within a bucket of the wheel: not told
+    machine.run("timer_expired", timer, 0)
+    times = decode.EVENT_RECORD.unpack(machine.records[-1])[3]
+    assert decode.TIMES_RECORD.unpack(times)[-1] == 3
