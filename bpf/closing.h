@@ -35,7 +35,7 @@ struct sock_info {
  * which every socket passes before it is freed, by the last that looks at it, or
  * when its memory is another's; if it connects again it is a new connection.  Entries
  * are allocated at start: on demand each costs 100 ns more, and cold memory. */
-BPF_F_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS, 0);
+BPF_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS);
 
 #define SETTLED_BITS 14
 

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from tests.kernel.bpfmachine import Machine
-from tracer.kernel import decode
+from tracer.kernel import decode, flags
 from tracer.kernel.btf import KernelTypes
 from tracer.kernel.compiler import compile_programs
 from tracer.kernel.flags import LoadOptions, compile_flags
@@ -34,6 +34,8 @@ CLOSE, ESTABLISHED, SYN_SENT, SYN_RECV = 7, 1, 2, 3
 FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, LISTEN = 4, 5, 6, 8, 9, 10
 INUM, HASH, AF_INET, TCP = 4026531840, 0x12345678, 2, 6
 END_OF_CHAIN = 1
+ENTRY_BYTES = 48
+"""Of the kernel's own: struct htab_elem of kernel/bpf/hashtab.c."""
 REASON, OPENER = 9, 19  # in struct alike
 
 
@@ -42,12 +44,12 @@ class Host:
 
     def __init__(self) -> None:
         with KernelTypes() as types:
-            flags = compile_flags(LoadOptions(), SOURCES["timer"], types)
+            options = compile_flags(LoadOptions(), SOURCES["timer"], types)
         # none is loaded, so they need not be this kernel's
         ours = ("-DTASK_COPIES=1", "-DHAVE_TYPED_TASK")
-        flags = [flag for flag in flags if flag.split("=")[0] not in {one.split("=")[0] for one in ours}]
-        self.machine = Machine(compile_programs([*flags, *ours]))
-        told = "\n".join(flags)
+        options = [one for one in options if one.split("=")[0] not in {own.split("=")[0] for own in ours}]
+        self.machine = Machine(compile_programs([*options, *ours]))
+        told = "\n".join(options)
         self._at = {name: int(value) for name, value in re.findall(r"-DOFFSET_(\w+)=(\d+)", told)}
         self.time_wait = 60 * int(re.findall(r"-DKERNEL_HZ=(\d+)", told)[0])
         self.starts = {name: int(value, 0) for name, value in re.findall(r"-DSTART_(\w+)=(\w+)ULL", told)}
@@ -154,6 +156,11 @@ def host() -> Host:
 def test_a_timer_of_others(host: Host, program: str) -> None:
     host.machine.run(program, host.other_timer(), 0, 0)
     host.check("a timer of others")
+
+
+def test_what_a_time_wait_takes(host: Host) -> None:
+    entry = host.machine.compiled.maps["tws"]
+    assert ENTRY_BYTES + entry.key_size + entry.value_size == flags.TW_BYTES
 
 
 def test_what_others_do(host: Host) -> None:

@@ -14,6 +14,8 @@ from tracer.kernel.btf import KernelTypes
 from tracer.kernel.kallsyms import SymbolRange, find_functions
 
 EVENT_STRIDE = 192
+TW_BYTES = 160
+"""What the kernel keeps for each TIME_WAIT that may be followed, from the start."""
 
 _LAYOUT = {
     "ns_common": ("inum",),
@@ -119,7 +121,7 @@ class LoadOptions:
     max_socks: int = 131_072
     """Connections followed at a time."""
     max_tws: int = 262_144
-    """TIME_WAITs followed at a time."""
+    """TIME_WAITs followed at a time; fewer if a hundredth of the memory is not enough for them."""
 
 
 def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes) -> list[str]:
@@ -151,7 +153,6 @@ def tick_us() -> int:
     return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
 
 
-_BPF_F_NO_PREALLOC = 1
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; the time module has no name for it
 
 
@@ -183,10 +184,8 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
     yield "-DPROCESS_RING_PAGES=1024"
     yield f"-DMAX_SOCKS={options.max_socks}"
-    yield f"-DMAX_TWS={options.max_tws}"
-    # Entries on demand where the allocator is safe in any context: 7c8199e24fa0
-    # "bpf: Introduce any context BPF specific memory allocator." (v6.1).
-    yield f"-DTWS_FLAGS={_BPF_F_NO_PREALLOC if hooks.kernel_release() >= (6, 1) else 0}"
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield f"-DMAX_TWS={min(options.max_tws, memory // 100 // TW_BYTES)}"
     yield f"-DLONGEST_CHAIN={_LONGEST_CHAIN}"
     yield f"-DTASK_COPIES={len(hooks.TASK_PROGRAMS)}"
     yield f"-DKERNEL_HZ={round(1_000_000 / tick_us())}"
