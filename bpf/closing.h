@@ -354,20 +354,22 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 				   u64 now, bool process, u32 lane, const struct process_id *me)
 {
 	bool may_wait = old == TCP_FIN_WAIT2 || old == TCP_CLOSING;
-	struct tw_info wait = {};
 	struct event *ev;
 	u8 how = HOW_FIN;
 	bool followed = false;
 	int substate = 0;
 
 	if (may_wait) {
-		wait.conn = info->conn;
-		wait.born = now;
-		wait.owner = info->closer.pid ? info->closer : info->opener;
-		wait.ep = info->ep;
-		wait.hash = info->hash;
-		wait.family = info->family;
-		wait.role = info->role;
+		struct tw_info wait = {
+			.conn = info->conn,
+			.born = now,
+			.owner = info->closer.pid ? info->closer : info->opener,
+			.ep = info->ep,
+			.hash = info->hash,
+			.family = info->family,
+			.role = info->role,
+		};
+
 		substate = link_time_wait(&wait, sk, &followed);
 	}
 	if (substate <= 0) {
@@ -416,30 +418,34 @@ static __always_inline bool is_last(u32 lane)
 	return lane == LANE_PACKET || lane == TASK_COPIES;
 }
 
-/* Notes the new state, and who first made use of the socket.  NULL if there is no
- * more to be done: it is not followed, or was first met in a state that says little. */
-static __always_inline struct sock_info *note(u64 *ctx, struct sock_info *info, u64 key, u8 old,
-					      u8 new, u64 now, bool process, u32 lane,
-					      struct process_id *me)
+/* Notes the new state, and who first made use of the socket. */
+static __always_inline void note(struct sock_info *info, u8 old, u8 new, u64 now, bool process,
+				 struct process_id *me)
+{
+	if (process && names_somebody(info, new))
+		current_process(me);
+	if (info->state != old)
+		count(COUNT_LOST_STEPS);
+	/* in this order, see report_half_closed() */
+	LOAD(info, since) = now;
+	LOAD(info, state) = new;
+	if (!info->opener.pid && !is_ending(new))
+		info->opener = *me;
+}
+
+/* From now on it is followed.  NULL if there is no more to be done: it is not, or was
+ * first met in a state that says little. */
+static __always_inline struct sock_info *follow(u64 *ctx, u64 key, u8 old, u8 new, u64 now,
+						bool process, u32 lane, struct process_id *me)
 {
 	struct sock *sk = (void *)ctx[0];
 	struct sock_info met = {};
 	u64 *slot;
 
-	if (!info && !meet(&met, sk, old, new))
+	if (!meet(&met, sk, old, new))
 		return NULL;
-	if (process && names_somebody(info ? info : &met, new))
+	if (process)
 		current_process(me);
-	if (info) {
-		if (info->state != old)
-			count(COUNT_LOST_STEPS);
-		/* in this order, see report_half_closed() */
-		LOAD(info, since) = now;
-		LOAD(info, state) = new;
-		if (!info->opener.pid && !is_ending(new))
-			info->opener = *me;
-		return info;
-	}
 	if (!is_ending(new))
 		met.opener = *me;
 	slot = settled_at(ctx);
@@ -577,7 +583,10 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	now = moment(sk, info, old, new, lane);
 	dwell_known = info && info->state == old;
 	since = info ? info->since : now;
-	info = note(ctx, info, key, old, new, now, process, lane, &me);
+	if (info)
+		note(info, old, new, now, process, &me);
+	else
+		info = follow(ctx, key, old, new, now, process, lane, &me);
 	if (!info || endpoints_pending(new))
 		return;
 
