@@ -58,6 +58,10 @@ class Contender:
     """How it says that it lost records; None: it does not see single ones."""
 
     @property
+    def is_ours(self) -> bool:
+        return self.package is None
+
+    @property
     def in_kernel(self) -> bool:
         """Is it an eBPF tracer? Else it polls."""
         return self.lost is not None

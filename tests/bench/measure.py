@@ -18,6 +18,7 @@ from tests.bench.started import Seen, started
 from tests.kernel.support import Namespace, namespace
 
 _REST_S = 0.5
+_EXPIRY_S = 90
 _PROBE = Load("churn", (100_000, 100, PROBE))
 
 
@@ -89,8 +90,14 @@ class Bench:
         contenders: Sequence[Contender],
         rounds: int,
         beside: tuple[Namespace, ...] = (),
+        *,
+        expiring: bool = False,
     ) -> list[Series]:
-        """A B C A B C …, first with nothing attached; then each once more, its programs timed."""
+        """A B C A B C …, first with nothing attached; then each once more, its programs timed.
+
+        `expiring`: of those who see it, until every TIME_WAIT has expired or been replaced; otherwise
+        what is left of them ends with its namespace, which takes the programs longer.
+        """
         everyone = (None, *contenders)
         runs: dict[Contender | None, list[Run]] = {one: [] for one in everyone}
         for turn in range(rounds):
@@ -101,16 +108,23 @@ class Bench:
         for one in contenders:
             if one.in_kernel:
                 with runtimes.counted():
-                    counted[one] = self.run(load, one, beside)
+                    counted[one] = self.run(load, one, beside, expiring=expiring and one.is_ours)
                 _tell(load, "timed", one, counted[one])
         return [Series(one, tuple(runs[one]), counted.get(one)) for one in everyone]
 
-    def run(self, load: Load, contender: Contender | None, beside: tuple[Namespace, ...] = ()) -> Run:
+    def run(
+        self,
+        load: Load,
+        contender: Contender | None,
+        beside: tuple[Namespace, ...] = (),
+        *,
+        expiring: bool = False,
+    ) -> Run:
         """One run."""
         before = busy_cores(_REST_S)
         if contender is None:
             return Run(self._bare(load), before)
-        done, use = self._traced(load, contender, beside)
+        done, use = self._traced(load, contender, beside, expiring=expiring)
         return Run(done, before, use)
 
     def _bare(self, load: Load) -> Done:
@@ -120,7 +134,9 @@ class Bench:
         time.sleep(_REST_S)
         return done
 
-    def _traced(self, load: Load, contender: Contender, beside: tuple[Namespace, ...]) -> tuple[Done, Use]:
+    def _traced(
+        self, load: Load, contender: Contender, beside: tuple[Namespace, ...], *, expiring: bool
+    ) -> tuple[Done, Use]:
         """The load waits until the contender is attached.
 
         What the contender uses is counted until the load's namespace is gone, and its TIME_WAITs with it,
@@ -133,6 +149,8 @@ class Bench:
                 cpu_s, before = tracer.cpu_s(), tracer.held().account
                 going.go()
                 done = going.done()
+                if expiring:
+                    _wait_for_expiry(place)
                 map_bytes = tracer.held().map_bytes
             tracer.settle()
             cpu_s = tracer.cpu_s() - cpu_s
@@ -172,6 +190,14 @@ class Bench:
         with namespace() as place, running(self.folder, _PROBE, place) as going:
             going.go()
             yield place, going.port
+
+
+def _wait_for_expiry(place: Namespace) -> None:
+    deadline = time.monotonic() + _EXPIRY_S
+    while place.time_waits():
+        if time.monotonic() > deadline:
+            raise BenchError(f"{place.name} still has TIME_WAITs after {_EXPIRY_S} s")
+        time.sleep(_REST_S)
 
 
 def _tell(load: Load, when: str, contender: Contender | None, run: Run) -> None:

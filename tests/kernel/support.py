@@ -73,6 +73,13 @@ class Namespace:
         )
         return {_ends(*line.split()[2:4]) for line in done.stdout.splitlines()}
 
+    def time_waits(self) -> int:
+        """How many mini-sockets there are."""
+        done = subprocess.run(
+            self.command("cat", "/proc/net/sockstat"), check=True, capture_output=True, text=True
+        )
+        return int(done.stdout.split(" tw ")[1].split()[0])
+
     def counter(self, name: str) -> int:
         """A TcpExt counter of that namespace."""
         done = subprocess.run(
