@@ -45,10 +45,10 @@ static __always_inline bool endpoints_pass(const struct endpoints *ep, u8 family
 
 static __always_inline void map_ipv4(u8 *to, __be32 addr)
 {
-	__builtin_memset(to, 0, 10);
-	to[10] = 0xff;
-	to[11] = 0xff;
-	__builtin_memcpy(to + 12, &addr, sizeof(addr));
+	__be32 words[4] = { 0, 0, bpf_htonl(0xffff), addr };
+
+	/* aligned as in struct endpoints; else it goes byte by byte */
+	__builtin_memcpy(__builtin_assume_aligned(to, sizeof(u32)), words, sizeof(words));
 }
 
 static __always_inline bool is_mapped_ipv4(const u8 *addr)
