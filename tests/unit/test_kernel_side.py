@@ -177,6 +177,7 @@ def test_ring_positions_are_single_words(fake: FakeRing) -> None:
 
 SYMBOLS = """\
 ffffffff81000000 T _stext
+ffffffff81000080 d tw_timer_handler
 ffffffff81000100 t tw_timer_handler
 ffffffff81000100 t an_alias
 ffffffff81000140 T next_one

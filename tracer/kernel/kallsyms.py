@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tracer.errors import NotPermittedError
 
-_TEXT = "tTwW"
+_TEXT = b"tTwW"
 
 
 class SymbolRange(NamedTuple):
@@ -37,11 +37,14 @@ def find_functions(names: Iterable[str], path: Path = Path("/proc/kallsyms")) ->
 
 
 def _find(symbols: bytes, name: str) -> SymbolRange | None:
-    for kind in _TEXT:
-        at = symbols.find(f" {kind} {name}\n".encode())
-        if at >= 0:
-            start = int(symbols[symbols.rindex(b"\n", 0, at) + 1 : at], 16)
+    """The first of that name that is code: one search for all kinds, since each goes over megabytes."""
+    sought = f" {name}\n".encode()
+    at = symbols.find(sought)
+    while at >= 0:
+        if symbols[at - 1] in _TEXT:
+            start = int(symbols[symbols.rindex(b"\n", 0, at) + 1 : at - 2], 16)
             return SymbolRange(start, _end(symbols, at, start))
+        at = symbols.find(sought, at + 1)
     return None
 
 
