@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from tracer.crowd import Reading
 from tracer.errors import TwtraceError
@@ -21,9 +22,11 @@ from tracer.liveview import LiveView, Publish
 from tracer.model import Counters, End, Start
 from tracer.record import Encoder
 from tracer.recording import Recording
-from tracer.symbols.resolver import SiteResolver
 from tracer.tracefile import TraceFile
 from tracer.writing import Writer
+
+if TYPE_CHECKING:
+    from tracer.symbols.resolver import SiteResolver
 
 _LOOK_EVERY_S = 0.1
 """The kernel side wakes us only when a ring fills; so we look by ourselves."""
@@ -164,7 +167,7 @@ class LiveRun:
         Raises TwtraceError, or BrokenPipeError when a reader has gone.
         """
         with ExitStack() as held:
-            resolver = held.enter_context(SiteResolver()) if self._plan.sites != "off" else None
+            resolver = held.enter_context(_site_resolver()) if self._plan.sites != "off" else None
             self._run(publish, resolver)
 
     def _run(self, publish: Publish | None, resolver: SiteResolver | None) -> None:
@@ -296,6 +299,12 @@ class LiveRun:
 @contextmanager
 def _rare_collections() -> Iterator[None]:
     """Python's cyclic collector seldom, and never over what is there already."""
+def _site_resolver() -> SiteResolver:
+    from tracer.symbols.resolver import SiteResolver  # noqa: PLC0415 - for few runs
+
+    return SiteResolver()
+
+
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
