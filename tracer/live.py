@@ -91,6 +91,8 @@ class LiveRun:
         self._source: LiveSource | None = None
         self._began_us = 0
         self._view: LiveView | None = None
+        self.on_loading: Callable[[], None] = lambda: None
+        """Called before the kernel verifies the programs, for long and without Python's lock."""
         self.interval_s = plan.interval_s
         """Between two snapshots; may be set at any time, by any thread."""
         self.fallback: str | None = None
@@ -181,6 +183,7 @@ class LiveRun:
                 ring_mib=plan.ring_mib,
             ),
             resolver,
+            self.on_loading,
         )
         try:
             start = source.start(plan.argv)
@@ -296,15 +299,15 @@ class LiveRun:
             self._view.take(wanted)
 
 
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Python's cyclic collector seldom, and never over what is there already."""
 def _site_resolver() -> SiteResolver:
     from tracer.symbols.resolver import SiteResolver  # noqa: PLC0415 - for few runs
 
     return SiteResolver()
 
 
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Python's cyclic collector seldom, and never over what is there already."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)

@@ -132,6 +132,7 @@ class FakeEngine:
         self._lasts = lasts
         self._failure = failure
         self.stopped = Event()
+        self.published = Event()
         self.returned = Event()
         self.interval_s = 0.5
         self.told: list[tuple[object, ...]] = []
@@ -155,6 +156,7 @@ class FakeEngine:
         try:
             for one in self._snapshots:
                 publish(one)
+            self.published.set()
             if self._failure:
                 raise self._failure
             if self._lasts:

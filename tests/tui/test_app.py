@@ -19,6 +19,8 @@ from tests.tui.samples import CURL, DEADLINE_S, JAVA, ORDERS, TOTAL, UNKNOWN, Fa
 from tracer.model import Snapshot
 from tracer.text import width
 from tracer.tui.app import TwtraceApp, run_app
+from tracer.tui.engine import EngineThread
+from tracer.tui.scene import Scene
 from tracer.tui.widgets.status import StatusLine
 from tracer.tui.widgets.table import KeyedTable, Who
 
@@ -351,6 +353,48 @@ def test_run_app_stops_the_engine_when_the_screen_fails(monkeypatch: pytest.Monk
     with pytest.raises(RuntimeError, match="the screen failed"):
         run_app(engine)
     assert engine.returned.is_set()
+
+
+def running(engine: FakeEngine) -> EngineThread:
+    """Its thread, which has published all there is."""
+    thread = EngineThread(engine)
+    thread.start()
+    assert engine.published.wait(DEADLINE_S)
+    return thread
+
+
+def test_the_newest_snapshot_of_an_engine_that_runs_is_told_at_once() -> None:
+    told: list[Snapshot | str] = []
+    older, newer = snapshot(), snapshot(lost=1)
+    thread = running(FakeEngine(older, newer))
+    thread.tell(told.append, lambda: told.append("ended"))
+    assert told == [newer]
+    thread.finish()
+    assert told == [newer, "ended"]
+
+
+@pytest.mark.usefixtures("headless")
+def test_run_app_shows_an_engine_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, seen = FakeEngine(snapshot()), list[Snapshot]()
+
+    def show(_who: Who, scene: Scene) -> None:
+        seen.append(scene.snapshot)
+        engine.stop()
+
+    monkeypatch.setattr(Who, "show", show)
+    run_app(engine, thread=running(engine))
+    assert seen
+
+
+@pytest.mark.usefixtures("headless")
+def test_run_app_raises_what_the_engine_raised_before() -> None:
+    failure = OSError("no source of TIME_WAIT facts works here")
+    engine = FakeEngine(failure=failure)
+    thread = running(engine)
+    thread.join(DEADLINE_S)
+    with pytest.raises(OSError, match="no source") as caught:
+        run_app(engine, thread=thread)
+    assert caught.value is failure
 
 
 PROGRAM = """

@@ -60,7 +60,7 @@ def test_a_source_that_fails_only_when_loaded_is_left_for_the_next(
     refuse(fentry="load refused: no")
     tried: list[Choice] = []
 
-    def load_all(_options: LoadOptions, choice: Choice) -> Choice:
+    def load_all(_options: LoadOptions, choice: Choice, _on_loading: object) -> Choice:
         tried.append(choice)
         if choice.source.name == "kprobe":
             raise KernelLacksError("cannot attach to kprobe inet_twsk_kill: no", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -84,9 +84,10 @@ def require_privilege() -> None:
         )
 
 
-def load(options: LoadOptions) -> LoadedPrograms:
+def load(options: LoadOptions, on_loading: Callable[[], None] = lambda: None) -> LoadedPrograms:
     """Load with the best source of TIME_WAIT facts that the kernel takes, or with the one asked for.
 
+    `on_loading` is called before the kernel verifies them, which it does for long and without Python's lock.
     Raises NotPermittedError, or KernelLacksError when none is left.
     """
     require_privilege()
@@ -94,7 +95,7 @@ def load(options: LoadOptions) -> LoadedPrograms:
     for choice in candidates(options.hooks):
         why = "; ".join([choice.why, *reasons]) if reasons else choice.why
         try:
-            return LoadedPrograms(options, replace(choice, why=why))
+            return LoadedPrograms(options, replace(choice, why=why), on_loading)
         except KernelLacksError as error:
             if options.hooks != AUTO or choice.source.name == LAST_RESORT:
                 raise
@@ -105,7 +106,7 @@ def load(options: LoadOptions) -> LoadedPrograms:
 class LoadedPrograms:
     """The programs, attached; detached by close(), or by the kernel when we die."""
 
-    def __init__(self, options: LoadOptions, choice: Choice) -> None:
+    def __init__(self, options: LoadOptions, choice: Choice, on_loading: Callable[[], None]) -> None:
         """Compile, load, attach. Raises KernelLacksError when the kernel refuses a needed part."""
         self.choice = choice
         self.tick_us = tick_us()
@@ -120,6 +121,7 @@ class LoadedPrograms:
                 self._has_iterator = types.function("bpf_sock_from_file") is not None
                 attachments = _present((*choice.source.attachments, *transitions()), types)
                 self._make_maps()
+                on_loading()
                 # All are loaded before the first is attached: what happens between
                 # the first and the last is seen by some only.
                 self._load_programs(attachments, types)

@@ -74,12 +74,17 @@ _MISSED = "kernel events of any namespace, program interrupted by itself"
 class LiveSource:
     """Attached programs and their rings, from construction to close()."""
 
-    def __init__(self, options: LoadOptions, resolver: Resolver | None = None) -> None:
-        """Load and attach; a resolver if the options want sites."""
+    def __init__(
+        self,
+        options: LoadOptions,
+        resolver: Resolver | None = None,
+        on_loading: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Load and attach; a resolver if the options want sites. `on_loading` as `load()` has it."""
         self._filters = options.filters
         self._attached_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._offset_us = _realtime_us() - self._attached_ns // 1000
-        self._programs = load(options)
+        self._programs = load(options, on_loading)
         attachments = (*self._programs.choice.source.attachments, *transitions())
         self._harmless = frozenset(one.program for one in attachments if one.told_otherwise)
         self._ledger = Ledger()

@@ -113,12 +113,17 @@ class TwtraceApp(App[str]):
         """The engine has ended."""
 
     def __init__(
-        self, engine: Engine, *, always: Expression = EVERYTHING, doctor: Doctor | None = None
+        self,
+        engine: Engine,
+        *,
+        thread: EngineThread | None = None,
+        always: Expression = EVERYTHING,
+        doctor: Doctor | None = None,
     ) -> None:
-        """`always` holds for the rows, whatever filter the user gives."""
+        """`always` holds for the rows, whatever filter the user gives; `thread`: of an engine that runs."""
         super().__init__()
         self.source = engine
-        self.engine = EngineThread(engine, self.publish, lambda: self._tell(self.Ended()))
+        self.engine = thread or EngineThread(engine)
         self._doctor = doctor
         self._is_examining = False
         self.examined: dict[str, object] | str | None = None
@@ -148,9 +153,11 @@ class TwtraceApp(App[str]):
         return Overview()
 
     def on_mount(self) -> None:
-        """Start the engine: from now on there is someone to tell."""
+        """Start the engine, unless it runs: from now on there is someone to tell."""
         self.theme_changed_signal.subscribe(self, lambda _theme: self.draw())
-        self.engine.start()
+        self.engine.tell(self.publish, lambda: self._tell(self.Ended()))
+        if self.engine.ident is None:
+            self.engine.start()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand over the newest snapshot; from any thread, as often as wanted."""
@@ -672,12 +679,18 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= _HUNDRED_KB else f"{size / 1e3:.0f} kB"
 
 
-def run_app(engine: Engine, *, always: Expression = EVERYTHING, doctor: Doctor | None = None) -> None:
+def run_app(
+    engine: Engine,
+    *,
+    thread: EngineThread | None = None,
+    always: Expression = EVERYTHING,
+    doctor: Doctor | None = None,
+) -> None:
     """Show what `engine` publishes until it ends or the user quits; raises what it failed with.
 
     The engine has ended and the terminal is as before when this returns or raises.
     """
-    app = TwtraceApp(engine, always=always, doctor=doctor)
+    app = TwtraceApp(engine, thread=thread, always=always, doctor=doctor)
     # What is kept of 50,000 TIME_WAITs has no cycles, and takes 0.12 s to look through in vain.
     gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
     try:

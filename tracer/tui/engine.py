@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Thread
-from typing import Protocol, runtime_checkable
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tracer.errors import TwtraceError
 from tracer.model import Snapshot, Start
-from tracer.replay import Playhead
+
+if TYPE_CHECKING:  # a live run needs no reader of traces before it begins
+    from tracer.replay import Playhead
 
 Publish = Callable[[Snapshot], None]
 
@@ -80,23 +82,45 @@ class Replay(Protocol):
 
 
 class EngineThread(Thread):
-    """Runs an engine and keeps what it failed with."""
+    """Runs an engine, perhaps before there is a screen, and keeps what it failed with."""
 
-    def __init__(self, engine: Engine, publish: Publish, ended: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__(name="engine", daemon=True)
         self._engine = engine
-        self._publish = publish
-        self._ended = ended
+        self._lock = Lock()
+        self._publish: Publish | None = None
+        self._ended: Callable[[], None] | None = None
+        self._newest: Snapshot | None = None
+        self._is_over = False
         self.failure: BaseException | None = None
+
+    def tell(self, publish: Publish, ended: Callable[[], None]) -> None:
+        """Tell those, from now on, of snapshots and of the end; what there is already, at once."""
+        with self._lock:
+            self._publish, self._ended = publish, ended
+            if self._newest:
+                publish(self._newest)
+            if self._is_over:
+                ended()
 
     def run(self) -> None:
         """Run the engine to its end; then say so."""
         try:
-            self._engine.run(self._publish)
+            self._engine.run(self._take)
         except BaseException as failure:  # noqa: BLE001  finish() raises it, where someone can act on it
             self.failure = failure
         finally:
-            self._ended()
+            with self._lock:
+                self._is_over = True
+                if self._ended:
+                    self._ended()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            if self._publish:
+                self._publish(snapshot)
+            else:
+                self._newest = snapshot
 
     def stop(self) -> None:
         """Have the engine end soon."""
