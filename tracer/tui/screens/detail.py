@@ -87,7 +87,7 @@ class Detail(Screen[None]):
         self._row = scene.row(self.row_key) or self._row
         has_sites = self._row is not None and drill.sites_of(scene.snapshot, self._row) is not None
         self.set_class(has_sites, "-sites")
-        self.query_one(StatusLine).scene = scene
+        self.query_one(StatusLine).show(scene)
         for panel in self.query(Panel):
             panel.show(scene)
         for listed in self.query(Listed):

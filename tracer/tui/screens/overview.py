@@ -80,7 +80,7 @@ class Overview(Screen[None]):
     def show(self, scene: Scene) -> None:
         """Draw `scene`."""
         self._scene = scene
-        self.query_one(StatusLine).scene = scene
+        self.query_one(StatusLine).show(scene)
         self.who.show(scene)
         for panel in self.query(Panel):
             panel.show(scene)

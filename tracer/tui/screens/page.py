@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.geometry import Size
 from textual.screen import Screen
-from textual.widget import Widget
 
 from tracer.tui.cells import TextLine
 from tracer.tui.scene import Scene
 from tracer.tui.screens.ready import Ready
-from tracer.tui.widgets.paint import painted_lines
+from tracer.tui.widgets.lines import Lines
 from tracer.tui.widgets.status import Keys, StatusLine
 
 Content = Callable[[Scene, int], tuple[TextLine, ...]]
@@ -24,23 +22,21 @@ _LEAST = 20
 """Columns."""
 
 
-class _Lines(Widget):
-    DEFAULT_CSS = "_Lines { height: auto; width: 100%; }"
+class _Content(Lines):
+    DEFAULT_CSS = "_Content { height: auto; width: 100%; }"
 
     def __init__(self, content: Content) -> None:
         super().__init__()
         self._content = content
         self._scene: Scene | None = None
-        self._lines: tuple[TextLine, ...] = ()
 
     def show(self, scene: Scene) -> None:
         """Draw `scene`."""
         self._scene = scene
         lines = self._laid_out(self.content_size.width)
-        if lines != self._lines:
-            is_as_high = len(lines) == len(self._lines)
-            self._lines = lines
-            self.refresh(layout=not is_as_high)
+        if len(lines) != len(self._lines):
+            self.refresh(layout=True)
+        self.put(lines)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002
         """As many lines as there are with that width, which need not be the one of now."""
@@ -54,10 +50,6 @@ class _Lines(Widget):
         if self._scene:
             self.show(self._scene)
 
-    def render(self) -> Text:
-        """Draw the lines."""
-        return painted_lines(self._lines, self.app)
-
 
 class Page(Screen[None]):
     """Lines under a title."""
@@ -70,7 +62,7 @@ class Page(Screen[None]):
         super().__init__()
         self.name_of_keys = name_of_keys
         self._title = title
-        self._lines = _Lines(content)
+        self._lines = _Content(content)
 
     def compose(self) -> ComposeResult:
         """Top line, text, keys."""
@@ -90,5 +82,5 @@ class Page(Screen[None]):
 
     def show(self, scene: Scene) -> None:
         """Draw `scene`."""
-        self.query_one(StatusLine).scene = scene
+        self.query_one(StatusLine).show(scene)
         self._lines.show(scene)

@@ -1,4 +1,4 @@
-"""Cells to Rich text in the colours of the theme."""
+"""Cells to text in the colours of the theme."""
 
 from __future__ import annotations
 
@@ -7,26 +7,37 @@ from collections.abc import Iterable
 from rich.text import Text
 from textual.app import App
 from textual.color import Color
+from textual.style import Style
 
 from tracer.tui.cells import Severity, TextLine
 
-_STYLES = {Severity.PLAIN: "", Severity.FAINT: "dim", Severity.STRONG: "bold"}
+_STYLES = {
+    Severity.PLAIN: Style(),
+    Severity.FAINT: Style(dim=True),
+    Severity.STRONG: Style(bold=True),
+}
 
 _DARKER = 0.2
 
 
 def painted(line: TextLine, app: App[object]) -> Text:
     """Cells as one line of text in which nothing is markup."""
-    warn = f"bold {_warning(app)}"
     return Text.assemble(
-        *((cell.text, _STYLES.get(cell.severity, warn)) for cell in line), no_wrap=True, end=""
+        *((cell.text, style_of(cell.severity, app).rich_style) for cell in line), no_wrap=True, end=""
     )
 
 
-def _warning(app: App[object]) -> str:
+def style_of(severity: Severity, app: App[object]) -> Style:
+    """How it looks, on top of what is around it."""
+    if severity is Severity.WARN:
+        return Style(foreground=_warning(app), bold=True)
+    return _STYLES[severity]
+
+
+def _warning(app: App[object]) -> Color:
     """The theme's colour for it, dark enough for light backgrounds: Textual's own is for darker ones."""
     color = Color.parse(app.theme_variables["text-warning"])
-    return (color if app.current_theme.dark else color.darken(_DARKER)).hex
+    return color if app.current_theme.dark else color.darken(_DARKER)
 
 
 def painted_lines(lines: Iterable[TextLine], app: App[object]) -> Text:

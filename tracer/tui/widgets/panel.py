@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.text import Text
 from textual.widget import Widget
 
 from tracer.tui.cells import TextLine
 from tracer.tui.scene import Scene
-from tracer.tui.widgets.paint import painted_lines
+from tracer.tui.widgets.lines import Lines
 
 Draw = Callable[[Scene, int, int], tuple[TextLine, ...]]
 """Scene, columns and rows → at most so many lines, each at most so wide."""
@@ -22,7 +21,7 @@ def set_title(widget: Widget, title: str) -> None:
         widget.border_title = title
 
 
-class Panel(Widget, can_focus=True):
+class Panel(Lines, can_focus=True):
     """Draws what a pure function says, and only when that has changed."""
 
     DEFAULT_CSS = """
@@ -36,7 +35,6 @@ class Panel(Widget, can_focus=True):
         self._title = title
         self._number = number
         self._scene: Scene | None = None
-        self._lines: tuple[TextLine, ...] = ()
 
     def show(self, scene: Scene) -> None:
         """Draw `scene`, unless nobody sees it."""
@@ -45,16 +43,9 @@ class Panel(Widget, can_focus=True):
             return
         title = self._title(scene, max(self.size.width - 8, 10))
         set_title(self, f"{self._number} {title}" if self._number else title)
-        lines = self._draw(scene, max(self.content_size.width, 1), max(self.content_size.height, 1))
-        if lines != self._lines:
-            self._lines = lines
-            self.refresh()
+        self.put(self._draw(scene, max(self.content_size.width, 1), max(self.content_size.height, 1)))
 
     def on_resize(self) -> None:
         """Draw anew: another room, another choice of what to say."""
         if self._scene:
             self.show(self._scene)
-
-    def render(self) -> Text:
-        """Draw the lines."""
-        return painted_lines(self._lines, self.app)

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from rich.text import Text
 from textual.events import Click
-from textual.reactive import reactive
 from textual.widget import Widget
 
 from tracer.tui import viewmodel
+from tracer.tui.cells import Cell
 from tracer.tui.scene import Scene
-from tracer.tui.widgets.paint import painted
+from tracer.tui.widgets.lines import Lines
+
+_STARTING = (Cell("twtrace  starting …"),)
 
 
-class StatusLine(Widget):
+class StatusLine(Lines):
     """Host, kernel, live or not, filter, what was lost."""
 
     DEFAULT_CSS = "StatusLine { dock: top; height: 1; padding: 0 1; background: $panel; }"
 
-    scene: reactive[Scene | None] = reactive(None)
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene: Scene | None = None
+        """What is in view."""
 
-    def render(self) -> Text:
-        """Draw the line for the scene in view."""
-        if self.scene is None:
-            return Text("twtrace  starting …")
-        return painted(viewmodel.header(self.scene, self.content_size.width), self.app)
+    def show(self, scene: Scene | None) -> None:
+        """Draw the line for `scene`."""
+        self.scene = scene
+        line = viewmodel.header(scene, self.content_size.width) if scene else _STARTING
+        self.put((line,))
+
+    def on_resize(self) -> None:
+        """Draw anew."""
+        self.show(self.scene)
 
 
 _KEY = "twtrace_key"
@@ -38,12 +47,26 @@ class Keys(Widget):
 
     DEFAULT_CSS = "Keys { dock: bottom; height: 1; background: $panel; }"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn = Text()
+
     def on_mount(self) -> None:
         """From now on keys come and go."""
-        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self.refresh())
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self._update())
+
+    def _update(self) -> None:
+        """Draw them anew if they are others: with each snapshot they may be, and hardly ever are."""
+        if self._keys() != self._drawn:
+            self.refresh()
 
     def render(self) -> Text:
-        """Draw the keys, closer together where there is little room."""
+        """Draw the keys."""
+        self._drawn = self._keys()
+        return self._drawn
+
+    def _keys(self) -> Text:
+        """All there are, closer together where there is little room."""
         active = (one.binding for one in self.screen.active_bindings.values() if one.binding.show)
         bindings = {binding.action: binding for binding in active}.values()
         keys = [
