@@ -10,14 +10,17 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.events import Click
+from textual.strip import Strip
 from textual.widgets import DataTable
 
 from tracer.tui import viewmodel
+from tracer.tui.cells import Cell
 from tracer.tui.listing import Table
 from tracer.tui.scene import Scene, Sort
 from tracer.tui.viewmodel import Heading, Line
 from tracer.tui.widgets.paint import painted
 from tracer.tui.widgets.panel import set_title
+from tracer.tui.widgets.rows import HEADER, Rows
 
 _LEAST_HEIGHT = 8
 _ALL = 1 << 30
@@ -49,6 +52,9 @@ class KeyedTable(DataTable[Text]):
         self._scrolls_sideways = False
         self._headings: tuple[Heading, ...] = ()
         self._lines: dict[str, Line] = {}
+        self._rows = Rows(self)
+        self._cells: dict[int, tuple[Cell, ...]] = {}
+        """Those of each row, by the number it is drawn by."""
         self._cursor_left_at = 0
         self._cursor_chosen = False
 
@@ -68,11 +74,27 @@ class KeyedTable(DataTable[Text]):
                 self._refill(headings)
             else:
                 self._update(old)
+            self._cells = dict(enumerate(line.cells for line in self._lines.values()))
+            self._cells[HEADER] = tuple(Cell(heading.text) for heading in headings)
             if self._cursor_chosen and key in self._lines:
                 row = self.get_row_index(key)
             if row != self.cursor_row:
                 self.move_cursor(row=row)
         self._cursor_left_at = self.cursor_row
+
+    def notify_style_update(self) -> None:
+        """Draw all of it anew."""
+        self._rows.forget()
+        super().notify_style_update()
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one line."""
+        row = y - self.show_header
+        if row != HEADER:
+            row += self.scroll_offset.y
+        cells = self._cells.get(row)
+        is_mouse_on_it = self.mouse_hover and row == self.hover_row
+        return self._rows.draw(row, cells) if cells and not is_mouse_on_it else super().render_line(y)
 
     def on_data_table_row_highlighted(self) -> None:
         """Put in more lines before the cursor gets to the last one."""
