@@ -123,6 +123,10 @@ class TwtraceApp(App[str]):
         """`always` holds for the rows, whatever filter the user gives; `thread`: of an engine that runs."""
         super().__init__()
         self.source = engine
+        # Asked once: protocols are looked through member by member, and each key asks.
+        self.controls = engine if isinstance(engine, Controls) else None
+        """Those of time, if the engine is a replay."""
+        self._recorder = engine if isinstance(engine, Recorder) else None
         self.engine = thread or EngineThread(engine)
         self._doctor = doctor
         self._is_examining = False
@@ -242,11 +246,6 @@ class TwtraceApp(App[str]):
         """Does it do anything on the screen on top?"""
         here = getattr(self.screen, "name_of_keys", "")
         return here in key.screens and bool(key.means(replay=self.controls is not None))
-
-    @property
-    def controls(self) -> Controls | None:
-        """Those of time, if the engine is a replay."""
-        return self.source if isinstance(self.source, Controls) else None
 
     # Where to
 
@@ -528,8 +527,8 @@ class TwtraceApp(App[str]):
 
     def action_record(self) -> None:
         """Begin a trace of what comes, or end it."""
-        source = self.source
-        if not isinstance(source, Recorder):
+        source = self._recorder
+        if source is None:
             self.notify("a replay is recorded already", severity="warning")
             return
         if source.recording:
@@ -547,11 +546,11 @@ class TwtraceApp(App[str]):
             self.draw()
 
     def _recording_text(self) -> str:
-        recording = self.source.recording if isinstance(self.source, Recorder) else None
+        recording = self._recorder.recording if self._recorder else None
         return f"{Path(recording.path).name} {_megabytes(recording.size)}" if recording else ""
 
     def _tell_failed_recording(self) -> None:
-        failure = self.source.recording_failed if isinstance(self.source, Recorder) else None
+        failure = self._recorder.recording_failed if self._recorder else None
         if failure and failure is not self._told_failure:
             self._told_failure = failure
             self._tell_error(failure)
