@@ -8,11 +8,8 @@
 #ifndef TWTRACE_STACK_H
 #define TWTRACE_STACK_H
 
-#ifdef HOOKS_KPROBE
-#include <uapi/linux/ptrace.h>
-#endif
-
 #include "events.h"
+#include "registers.h"
 
 #define STACK_FRAMES 20
 

@@ -163,6 +163,14 @@ def test_what_a_time_wait_takes(host: Host) -> None:
     assert ENTRY_BYTES + entry.key_size + entry.value_size == flags.TW_BYTES
 
 
+def test_time_waits_take_no_more_than_a_hundredth_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}
+    monkeypatch.setattr("tracer.kernel.flags.os.sysconf", sizes.__getitem__)
+    with KernelTypes() as types:
+        options = compile_flags(LoadOptions(), SOURCES["timer"], types)
+    assert "-DMAX_TWS=67108" in options
+
+
 def test_what_others_do(host: Host) -> None:
     sk = host.socket(40000)
     host.transition(sk, CLOSE, SYN_SENT, owned=True)

@@ -32,7 +32,6 @@ _TUI_INTERVAL_S = 0.5
 
 _TABLE_INTERVAL_S = 2.0
 
-
 _HEAD_START_S = 0.25
 """For what comes before the programs are loaded: more than it takes, unless they are to be compiled."""
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The registers a kprobe program is given, the kernel's struct pt_regs
  * (arch/x86/include/asm/ptrace.h, arch/arm64/include/uapi/asm/ptrace.h). */
-#ifndef TWTRACE_PTRACE_H
-#define TWTRACE_PTRACE_H
+#ifndef TWTRACE_REGISTERS_H
+#define TWTRACE_REGISTERS_H
 
 #if defined(__aarch64__) || defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
