@@ -7,56 +7,9 @@
 #include "filter.h"
 #include "owner.h"
 #include "sites.h"
+#include "socks.h"
 #include "stack.h"
 #include "timewait.h"
-
-struct sock_info {
-	u8 state;  /* the last that was seen to */
-	u8 family; /* 0 until the endpoints are complete */
-	u8 old;	   /* the transition that could not be told without them */
-	u8 role;
-	u8 first;
-	u8 via;
-	u8 flags;
-	u8 waits;  /* it is in tcp_time_wait(); with fentry alone */
-	u64 since; /* ns: when the present state was entered */
-	struct process_id opener;
-	struct process_id closer;
-	struct dwell dwell;
-	u64 conn;
-	u64 tracked; /* ns: when the entry was made */
-	struct endpoints ep;
-	u32 hash;
-	u8 bound; /* bind() gave the port, connect() did not */
-};
-
-/* sk → what we know of it.  Inserted: on_transition(), at the first seen.
- * Updated: by every later transition and by first use.  Deleted: at → CLOSE,
- * which every socket passes before it is freed, by the last that looks at it, or
- * when its memory is another's; if it connects again it is a new connection.  Entries
- * are allocated at start: on demand each costs 100 ns more, and cold memory. */
-BPF_TABLE("hash", u64, struct sock_info, socks, MAX_SOCKS);
-
-#define SETTLED_BITS 14
-
-/* By the address's hash: a socket in `socks` whose opener is known, so that a use of it
- * tells nothing.  Updated: on_use(), whose caller has the socket open; note().  Cleared:
- * note(), when another socket is met there. */
-BPF_ARRAY(settled, u64, 1 << SETTLED_BITS);
-
-/* Of the socket that is a program's first argument.  The verifier allows no arithmetic with an
- * address, but the difference of two is a number; an address fresh from `ctx`, since what
- * was a key of a map is not one to it any more. */
-static __always_inline u64 *settled_at(u64 *ctx)
-{
-	u32 slot = 0;
-	u64 *first = settled.lookup(&slot);
-
-	if (!first)
-		return NULL;
-	slot = (u32)((*(volatile u64 *)ctx - (u64)first) >> 6) * 0x9e3779b1U >> (32 - SETTLED_BITS);
-	return settled.lookup(&slot);
-}
 
 static __always_inline void add_dwell(struct dwell *d, u8 state, u64 us)
 {
@@ -435,32 +388,27 @@ static __always_inline void note(struct sock_info *info, u8 old, u8 new, u64 now
 
 /* From now on it is followed.  NULL if there is no more to be done: it is not, or was
  * first met in a state that says little. */
-static __always_inline struct sock_info *follow(u64 *ctx, u64 key, u8 old, u8 new, u64 now,
-						bool process, u32 lane, struct process_id *me)
+static __always_inline struct sock_place *follow(struct sock_place *slot, struct sock *sk, u8 old,
+						 u8 new, u64 now, bool process, u32 lane,
+						 struct process_id *me)
 {
-	struct sock *sk = (void *)ctx[0];
-	struct sock_info met = {};
-	u64 *slot;
+	struct sock_place met = {}, *place;
 
-	if (!meet(&met, sk, old, new))
+	if (!meet(&met.info, sk, old, new))
 		return NULL;
 	if (process)
 		current_process(me);
 	if (!is_ending(new))
-		met.opener = *me;
-	slot = settled_at(ctx);
-	if (slot && met.opener.pid)
-		*slot = key;
-	else if (slot && *slot == key)
-		*slot = 0;
-	met.conn = new_conn(lane);
-	met.state = new;
-	met.tracked = now;
-	met.since = now;
-	if (!socks.update(&key, &met)) {
+		met.info.opener = *me;
+	met.info.conn = new_conn(lane);
+	met.info.state = new;
+	met.info.tracked = now;
+	met.info.since = now;
+	place = keep(slot, (u64)sk, &met);
+	if (place) {
 		if (process && new == TCP_SYN_SENT)
-			take_site(met.conn, me, SITE_CONNECT);
-		return endpoints_pending(new) ? NULL : socks.lookup(&key);
+			take_site(met.info.conn, me, SITE_CONNECT);
+		return endpoints_pending(new) ? NULL : place;
 	}
 	/* Until its end there may be room again: it is told as an older one then. */
 	if (is_last(lane) && new == TCP_CLOSE && old != TCP_LISTEN && old != TCP_SYN_RECV)
@@ -551,6 +499,7 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 {
 	struct sock *sk = (void *)ctx[0];
 	u8 old = ctx[1], new = ctx[2];
+	struct sock_place *slot, *place;
 	struct process_id me = {};
 	struct sock_info *info;
 	u64 key = (u64)sk;
@@ -566,10 +515,14 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 	}
 	if (LOAD(sk, sk_protocol) != IPPROTO_TCP || old == new)
 		return;
-	info = socks.lookup(&key);
+	slot = slot_of(key);
+	if (!slot)
+		return;
+	place = find(slot, key);
+	info = place ? &place->info : NULL;
 	if (lane > LANE_TASK && info && info->state == new) {
 		if (new == TCP_CLOSE && is_last(lane))
-			socks.delete(&key);
+			forget(slot, key);
 		return;
 	}
 
@@ -577,23 +530,27 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		/* another socket at this address: the end of the last one was not shown */
 		if (info->role != ROLE_LISTENER && info->state != TCP_CLOSE)
 			count(COUNT_LOST_ENDS);
-		socks.delete(&key);
+		forget(slot, key);
 		info = NULL;
 	}
 	now = moment(sk, info, old, new, lane);
 	dwell_known = info && info->state == old;
 	since = info ? info->since : now;
-	if (info)
+	if (info) {
 		note(info, old, new, now, process, &me);
-	else
-		info = follow(ctx, key, old, new, now, process, lane, &me);
-	if (!info || endpoints_pending(new))
+	} else {
+		place = follow(slot, sk, old, new, now, process, lane, &me);
+		if (!place)
+			return;
+		info = &place->info;
+	}
+	if (endpoints_pending(new))
 		return;
 
 	if (!info->family) {
 		fill_endpoints(info, sk);
 		if (!endpoints_pass(&info->ep, info->family)) {
-			socks.delete(&key);
+			forget(slot, key);
 			return;
 		}
 		info->dwell.seen |= 1 << old;
@@ -617,31 +574,20 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
 		if (info->role != ROLE_LISTENER && old != TCP_SYN_RECV)
 			finish(ctx, info, sk, old, now, process, lane, &me);
 		if (is_last(lane))
-			socks.delete(&key);
+			forget(slot, key);
 	}
 }
 
 /* A read or write names the user of an accepted socket; connect() has already
- * named the others.  False if the socket is not followed. */
-static __always_inline bool name_user(u64 key, u32 what)
+ * named the others. */
+static __always_inline void name_user(u64 key, u32 what)
 {
-	struct sock_info *info = socks.lookup(&key);
+	struct sock_place *slot = slot_of(key), *place = slot ? find(slot, key) : NULL;
 
-	if (!info)
-		return false;
-	if (!info->opener.pid) {
-		current_process(&info->opener);
-		take_site(info->conn, &info->opener, what);
-	}
-	return true;
-}
-
-static __always_inline void on_use(u64 *ctx)
-{
-	u64 key = ctx[0], *slot = settled_at(ctx);
-
-	if (slot && *slot != key && name_user(key, SITE_USE))
-		*slot = key;
+	if (!place || place->info.opener.pid)
+		return;
+	current_process(&place->info.opener);
+	take_site(place->info.conn, &place->info.opener, what);
 }
 
 #endif

@@ -10,24 +10,25 @@
 struct bpf_iter__bpf_map_elem {
 	struct bpf_iter_meta *meta;
 	void *map;
-	u64 *key;
-	struct sock_info *value;
+	void *key;
+	struct sock_place *value;
 };
 
-/* `socks` changes meanwhile: on_transition() stores the state last. */
+/* It changes meanwhile: on_transition() stores the state last. */
 static __always_inline void report_half_closed(struct bpf_iter__bpf_map_elem *ctx)
 {
-	struct sock_info *info = ctx->value;
+	struct sock_place *place = ctx->value;
 	struct held_socket found = {};
-	u64 *key = ctx->key;
+	struct sock_info *info;
 	struct sock *sk;
 
-	if (!info || !key)
+	if (!place || place->sk <= BEING_TAKEN)
 		return;
+	info = &place->info;
 	found.state = LOAD(info, state);
 	if (found.state != TCP_CLOSE_WAIT && found.state != TCP_FIN_WAIT2)
 		return;
-	sk = (void *)*key;
+	sk = (void *)place->sk;
 	/* behind no descriptor it is the kernel's alone, and not for long */
 	if (found.state == TCP_FIN_WAIT2 && !READ(sk, sk_socket))
 		return;

@@ -54,7 +54,7 @@ int tcp_read(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (in_users_context(sk))
-		on_use(ctx);
+		name_user((u64)sk, SITE_USE);
 	return 0;
 }
 
@@ -65,7 +65,7 @@ int socket_sent(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(ctx);
+		name_user((u64)sk, SITE_USE);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ int socket_received(u64 *ctx)
 	struct sock *sk = (void *)ctx[0];
 
 	if (LOAD(sk, sk_protocol) == IPPROTO_TCP)
-		on_use(ctx);
+		name_user((u64)sk, SITE_USE);
 	return 0;
 }
 

@@ -21,6 +21,9 @@ _STACK_BYTES = 512
 _FAULT = -14
 _IF_NEW = 1  # BPF_NOEXIST
 _MOST_STEPS = 100_000
+_COMPARE_AND_SWAP = 0xF1  # BPF_CMPXCHG
+_REGION_BITS = 16
+_IN_REGION = (1 << _REGION_BITS) - 1
 
 
 def _signed(value: int, bits: int) -> int:
@@ -85,20 +88,21 @@ class Machine:
         """The address of so many bytes of 0."""
         number = len(self._regions) + 1
         self._regions[number] = bytearray(size)
-        return number << 32
+        assert size <= _IN_REGION
+        return number << _REGION_BITS
 
     def store(self, address: int, size: int, value: int) -> None:
         """In little endian."""
-        region, at = self._regions[address >> 32], address & 0xFFFFFFFF
+        region, at = self._regions[address >> _REGION_BITS], address & _IN_REGION
         assert at + size <= len(region)
         region[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
     def load(self, address: int, size: int) -> int:
         return int.from_bytes(self._bytes(address, size), "little")
 
-    def entries(self, name: str) -> int:
-        """How many a map has."""
-        return len(self._maps[self._names.index(name)])
+    def entries(self, name: str) -> dict[bytes, int]:
+        """Of a map: where each key's value is. An array has those that were looked up."""
+        return self._maps[self._names.index(name)]
 
     def run(self, program: str, *arguments: int) -> None:
         """A program whose context is an array of arguments."""
@@ -129,7 +133,7 @@ class Machine:
         elif kind == 2:
             self.store(r[to] + offset, size, immediate)
         elif kind == 3 and opcode & 0xE0 == 0xC0:
-            self.store(r[to] + offset, size, self.load(r[to] + offset, size) + r[source])
+            self._atomic(r, r[to] + offset, size, r[source], immediate)
         elif kind == 3:
             self.store(r[to] + offset, size, r[source])
         elif opcode == 0x85:
@@ -150,6 +154,15 @@ class Machine:
             r[to] = _ALU[opcode & 0xF0](r[to] & mask, operand & mask, bits) & mask
         return 0
 
+    def _atomic(self, r: list[int], address: int, size: int, operand: int, operation: int) -> None:
+        before = self.load(address, size)
+        if operation != _COMPARE_AND_SWAP:
+            self.store(address, size, before + operand)
+        elif before == r[0]:
+            self.store(address, size, operand)
+        else:
+            r[0] = before
+
     def _call(self, helper: int, r: list[int]) -> int:
         # include/uapi/linux/bpf.h, ___BPF_FUNC_MAPPER
         if helper in (1, 2, 3):
@@ -166,7 +179,7 @@ class Machine:
             self.done["records"] += 1
             return self.memory(r[2])
         if helper == 132:
-            self.records.append(bytes(self._regions[r[1] >> 32]))
+            self.records.append(bytes(self._regions[r[1] >> _REGION_BITS]))
             return 0
         self.done["clocks"] += helper == 5
         self.now += 1000
@@ -193,10 +206,10 @@ class Machine:
         return self._copy(entries[key], r[3], kind.value_size)
 
     def _copy(self, to: int, source: int, size: int) -> int:
-        region, at = self._regions[to >> 32], to & 0xFFFFFFFF
+        region, at = self._regions[to >> _REGION_BITS], to & _IN_REGION
         region[at : at + size] = self._bytes(source, size)
         return 0
 
     def _bytes(self, address: int, size: int) -> bytes:
-        at = address & 0xFFFFFFFF
-        return bytes(self._regions.get(address >> 32, b"")[at : at + size]).ljust(size, b"\0")
+        at = address & _IN_REGION
+        return bytes(self._regions.get(address >> _REGION_BITS, b"")[at : at + size]).ljust(size, b"\0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from tracer.crowd import Reading
 from tracer.filters import Filters
 from tracer.kernel.flags import LoadOptions
 from tracer.kernel.source import LiveSource
-from tracer.model import Close, Event, Grade, Lost, TimeWait, TimeWaitEnd
+from tracer.model import Close, Event, Grade, Held, Lost, TimeWait, TimeWaitEnd
 
 pytestmark = pytest.mark.kernel
 
@@ -37,11 +37,14 @@ sys.stdin.readline()
 for client, server in pairs:
     server.close()
     client.recv(1)
+print("half", flush=True)
+sys.stdin.readline()
+for client, _ in pairs:
     client.close()
 print("closed", flush=True)
 sys.stdin.readline()
 """
-"""Opens them all, closes them all, each step when told to; the accepting end first."""
+"""Opens them all, closes the accepting ends, then the others, each step when told to."""
 
 
 class Watched:
@@ -80,15 +83,17 @@ def watched(where: Namespace, options: LoadOptions) -> Iterator[Watched]:
         source.close()
 
 
-def play(where: Namespace, watched: Watched) -> None:
-    """All open at once, then all closed."""
+def play(where: Namespace, watched: Watched, when_half_closed: Callable[[], None] = lambda: None) -> None:
+    """All open at once, then half-closed, then closed."""
     command = where.command(sys.executable, "-c", _PROGRAM)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdin is not None
-        for step in ("open", "closed"):
+        for step in ("open", "half", "closed"):
             assert program.stdout.readline() == f"{step}\n"
             watched.read()
+            if step == "half":
+                when_half_closed()
             program.stdin.write("\n")
             program.stdin.flush()
     watched.read()
@@ -108,6 +113,24 @@ def test_connections_for_which_there_was_no_room(netns: Namespace, room: int) ->
         assert {(close.role, close.first) for close in whole} <= {("server", "local"), ("client", "remote")}
         assert len({close.ends for close in closes}) == len(closes)
         assert sum(close.time_wait for close in closes) == len(seen.of(TimeWait))
+
+
+@pytest.mark.parametrize("room", [2 * BOTH_ENDS, 100 * BOTH_ENDS])
+def test_half_closed_ones_are_found_wherever_they_are_kept(netns: Namespace, room: int) -> None:
+    """Those that have a place of their own, and those whose place is another's."""
+    with watched(netns, LoadOptions(max_socks=room)) as seen:
+
+        def all_held() -> bool:
+            seen.read()
+            return len(seen.of(Held)) == CONNECTIONS
+
+        play(netns, seen, lambda: eventually(all_held))
+        held = [event for event in seen.of(Held) if isinstance(event, Held)]
+        opened = {close.ends: close.owner for close in seen.of(Close) if isinstance(close, Close)}
+        assert {(one.ends, one.owner) for one in held} <= opened.items()
+        assert Counter((one.state, one.role) for one in held) == {("CLOSE_WAIT", "client"): CONNECTIONS}
+        assert len(opened) == BOTH_ENDS
+        assert not seen.lost
 
 
 @pytest.mark.parametrize("room", [1, 20])

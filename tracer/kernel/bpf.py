@@ -38,6 +38,7 @@ class Command(IntEnum):
 
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
+    MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
@@ -93,6 +94,16 @@ def look_up(fd: int, key: bytes, value_size: int) -> bytes:
     held = ct.create_string_buffer(key, len(key))
     _bpf(Command.MAP_LOOKUP_ELEM, struct.pack("=IxxxxQQQ", fd, ct.addressof(held), ct.addressof(value), 0))
     return value.raw
+
+
+def is_empty(fd: int, key_size: int) -> bool:
+    """Of a hash map."""
+    first = ct.create_string_buffer(key_size)
+    try:
+        _bpf(Command.MAP_GET_NEXT_KEY, struct.pack("=IxxxxQQ", fd, 0, ct.addressof(first)))
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def load_program(

@@ -102,6 +102,10 @@ SITES = ("off", "some", "all")
 SITE_RING_BYTES = {"some": 8 << 20, "all": 64 << 20}
 _SITES_SINCE = (5, 15)
 """dd6e10fbd9fb "bpf: Add bpf_task_pt_regs() helper"."""
+_COMPARE_AND_SWAP_SINCE = {"x86_64": (5, 12), "aarch64": (5, 18)}
+"""5ffa25502b5a "bpf: Add instructions for atomic_[cmp]xchg", 1902472b4fa9 "bpf, arm64: Support more atomic
+operations"."""
+_SOCKS_PER_SLOT = 8
 _SITES_OF_A_PROCESS, _SITES_OF_A_CPU = 20, 200
 """Stacks taken in a second, about, with `some`: of a process for each thing it does."""
 
@@ -148,6 +152,11 @@ def compile_flags(options: LoadOptions, source: hooks.Source, types: KernelTypes
     return flags
 
 
+def _has_compare_and_swap() -> bool:
+    since = _COMPARE_AND_SWAP_SINCE.get(os.uname().machine)
+    return since is not None and hooks.kernel_release() >= since
+
+
 def tick_us() -> int:
     """Length of a kernel tick in microseconds: the resolution of the coarse clock is 1/HZ."""
     return round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1_000_000)
@@ -183,7 +192,13 @@ def _option_flags(options: LoadOptions) -> Iterator[str]:
     # Counted by each CPU for itself; together they wake us before a quarter is full.
     yield f"-DEVENTS_PER_WAKEUP={max(64, ring_bytes // EVENT_STRIDE // 4 // (os.cpu_count() or 1))}"
     yield "-DPROCESS_RING_PAGES=1024"
-    yield f"-DMAX_SOCKS={options.max_socks}"
+    slot_bits = max(1, (options.max_socks // _SOCKS_PER_SLOT).bit_length() - 1)
+    yield f"-DSLOT_BITS={slot_bits}"
+    if _has_compare_and_swap():
+        yield "-DHAVE_CMPXCHG"
+        yield f"-DMAX_SOCKS={options.max_socks - (1 << slot_bits)}"
+    else:
+        yield f"-DMAX_SOCKS={options.max_socks}"
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     yield f"-DMAX_TWS={min(options.max_tws, memory // 100 // TW_BYTES)}"
     yield f"-DLONGEST_CHAIN={_LONGEST_CHAIN}"

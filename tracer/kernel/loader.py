@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from tracer.kernel.hooks import (
 )
 
 OPEN_SOCKET_SIZE = 80
+_SOCK_BYTES = 8  # the key of `socks`
 
 
 class Counter(IntEnum):
@@ -113,7 +114,7 @@ class LoadedPrograms:
         self._maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
-        self._half_closed = -1
+        self._half_closed: tuple[int, ...] = ()
         try:
             with KernelTypes() as types:
                 self._compiled = compile_programs(compile_flags(options, choice.source, types))
@@ -125,7 +126,8 @@ class LoadedPrograms:
                 # All are loaded before the first is attached: what happens between
                 # the first and the last is seen by some only.
                 self._load_programs(attachments, types)
-                self._half_closed = self._iterator("bpf_iter__bpf_map_elem", types, self._maps["socks"])
+                where = (self._maps["slots"], self._maps["socks"])
+                self._half_closed = self._iterators("bpf_iter__bpf_map_elem", types, where)
             for attachment in attachments:
                 self.attach(attachment)
         except BaseException:
@@ -151,7 +153,11 @@ class LoadedPrograms:
 
     def half_closed(self) -> Iterator[bytes]:
         """`struct held_socket` of every half-closed socket that is followed and that a process holds."""
-        return _iterate(self._half_closed, HELD_RECORD.size)
+        in_slots, elsewhere = self._half_closed
+        yield from _iterate(in_slots, HELD_RECORD.size)
+        # mostly there are none, and an iterator takes ten times as long to find that out
+        if not bpf.is_empty(self._maps["socks"], _SOCK_BYTES):
+            yield from _iterate(elsewhere, HELD_RECORD.size)
 
     def open_sockets(self) -> Iterator[bytes] | None:
         """`struct open_socket` of every TCP socket in a process's files.
@@ -162,21 +168,26 @@ class LoadedPrograms:
             return None
         try:
             with KernelTypes() as types:
-                link = self._iterator("bpf_iter__task_file", types)
+                (link,) = self._iterators("bpf_iter__task_file", types)
         except KernelLacksError:
             return None
         return _iterate_once(link, OPEN_SOCKET_SIZE)
 
-    def _iterator(self, name: str, types: KernelTypes, map_fd: int | None = None) -> int:
-        """The link of an iterator's program. Raises KernelLacksError."""
+    def _iterators(
+        self, name: str, types: KernelTypes, maps: Sequence[int | None] = (None,)
+    ) -> tuple[int, ...]:
+        """The links of an iterator's program, one for each map. Raises KernelLacksError."""
         target = types.function(name.replace("__", "_", 1)) or 0
         program = self._loaded(name, bpf.ProgramType.TRACING, bpf.AttachType.ITERATOR, target)
+        links: list[int] = []
         try:
-            return bpf.attach_iterator(program, map_fd)
+            links.extend(bpf.attach_iterator(program, one) for one in maps)
         except OSError as error:
+            _close_all(links)
             raise _refused(f"the iterator {name}", error) from error
         finally:
             os.close(program)
+        return tuple(links)
 
     def detach(self) -> None:
         """Stop the programs, the last attached first; the maps stay.
@@ -189,8 +200,8 @@ class LoadedPrograms:
     def close(self) -> None:
         """Detach everything and free programs and maps."""
         self.detach()
-        _close_all((self._half_closed,))
-        self._half_closed = -1
+        _close_all(self._half_closed)
+        self._half_closed = ()
         for held in (self._programs, self._maps):
             _close_all(held.values())
             held.clear()
