@@ -394,7 +394,7 @@ static __always_inline struct sock_place *follow(struct sock_place *slot, struct
 {
 	struct sock_place met = {}, *place;
 
-	if (!meet(&met.info, sk, old, new))
+	if (!all_is_shown() || !meet(&met.info, sk, old, new))
 		return NULL;
 	if (process)
 		current_process(me);

@@ -45,6 +45,18 @@ BPF_ARRAY(slots, struct sock_place, 1 << SLOT_BITS);
  * Entries are allocated at start: on demand each costs 100 ns more, and cold memory. */
 BPF_TABLE("hash", u64, struct sock_place, socks, MAX_SOCKS);
 
+/* Not 0 while programs are attached one by one.  Updated: tracer/kernel/loader.py. */
+BPF_ARRAY(attaching, u32, 1);
+
+/* Whether a socket that is met can be followed.  While some of its transitions are not shown its
+ * end may be one of them, and what is known of it be taken for the next one's at its address. */
+static __always_inline bool all_is_shown(void)
+{
+	u32 zero = 0, *some_are_not = attaching.lookup(&zero);
+
+	return some_are_not && !*some_are_not;
+}
+
 /* The verifier allows no arithmetic with an address, but its half in a 32-bit register is a
  * number.  The compiler has no such registers here, so the one it chose is told by its name. */
 static __always_inline u32 low_half(u64 address)

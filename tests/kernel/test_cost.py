@@ -27,7 +27,7 @@ MOST = {
     "a use of a socket that is not followed": (27, 0, 0, 0, 0, 0, 0, 0),
     "a task's transition, for the packets' program": (8, 0, 0, 0, 0, 0, 0, 0),
     "a packet's transition, for the tasks' program": (28, 0, 0, 0, 0, 0, 0, 0),
-    "a connection, both ends, whose TIME_WAIT expires": (2667, 1, 1, 1, 9, 0, 6, 3),
+    "a connection, both ends, whose TIME_WAIT expires": (2648, 1, 1, 1, 9, 0, 6, 3),
     "a TIME_WAIT replaced, as the last was": (365, 1, 0, 1, 5, 0, 1, 1),
 }
 TRANSITIONS = ("transition_packet", "transition_task")
@@ -252,6 +252,25 @@ def test_what_a_dropped_run_left_hides_no_later_transition(host: Host) -> None:
     host.machine.run("transition_packet", sk, SYN_RECV, ESTABLISHED)
     host.machine.run("transition_task", sk, ESTABLISHED, CLOSE)
     assert (len(host.machine.records), host.followed()) == (1, 0)
+
+
+def test_none_is_followed_while_programs_are_attached(host: Host) -> None:
+    """Its end may not be shown, and the next one at its address have what is known of it."""
+    machine, sk = host.machine, host.socket(80)
+    host.transition(sk, LISTEN, SYN_RECV)
+    host.transition(sk, SYN_RECV, ESTABLISHED)
+    assert host.followed() == 1
+    host.transition(sk, ESTABLISHED, CLOSE)
+    (attaching,) = machine.entries("attaching").values()
+    machine.store(attaching, 4, 1)
+    host.transition(sk, LISTEN, SYN_RECV)
+    host.transition(sk, SYN_RECV, ESTABLISHED)
+    assert host.followed() == 0
+    machine.store(attaching, 4, 0)
+    host.transition(sk, ESTABLISHED, FIN_WAIT1, owned=True)
+    assert host.followed() == 1
+    host.transition(sk, FIN_WAIT1, CLOSE)
+    assert (host.followed(), len(machine.records)) == (0, 3)
 
 
 def test_the_next_socket_at_an_address_has_its_own_user(host: Host) -> None:

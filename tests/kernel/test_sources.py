@@ -13,8 +13,8 @@ from tracer.kernel.btf import KernelTypes
 from tracer.kernel.compiled import renumbered
 from tracer.kernel.compiler import compile_programs
 from tracer.kernel.flags import LoadOptions, compile_flags
-from tracer.kernel.hooks import SOURCES, Kind
-from tracer.kernel.loader import load
+from tracer.kernel.hooks import SOURCES, Attachment, Kind, transitions
+from tracer.kernel.loader import LoadedPrograms, load
 
 pytestmark = pytest.mark.kernel
 
@@ -54,3 +54,46 @@ def test_a_refused_iterator_is_told_as_other_programs_are(monkeypatch: pytest.Mo
     with pytest.raises(KernelLacksError, match="refuses the iterator bpf_iter__bpf_map_elem"):
         load(LoadOptions())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nothing_is_followed_before_all_programs_are_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    attach = LoadedPrograms.attach
+
+    def note(programs: LoadedPrograms, attachment: Attachment) -> None:
+        seen.append(bpf.look_up(programs.map_fd("attaching"), bytes(4), 4)[0])
+        attach(programs, attachment)
+
+    monkeypatch.setattr(LoadedPrograms, "attach", note)
+    programs = load(LoadOptions())
+    try:
+        assert len(seen) >= len(transitions())
+        assert set(seen) == {1}
+        assert bpf.look_up(programs.map_fd("attaching"), bytes(4), 4) == bytes(4)
+    finally:
+        programs.close()
+
+
+def test_transitions_are_the_first_to_be_detached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they were attached: each sees to what those before it no longer do."""
+    programs = load(LoadOptions())
+    try:
+        links = dict(programs._links)
+        detached: list[int] = []
+        close = os.close
+
+        def note(descriptor: int) -> None:
+            detached.append(descriptor)
+            close(descriptor)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "close", note)
+            programs.detach()
+        names = {fd: name for name, fd in links.items()}
+        order = [names[fd] for fd in detached]
+        expected = [one.program for one in transitions() if one.program in links]
+        assert order[: len(expected)] == expected
+        assert sorted(order) == sorted(links)
+        assert not programs._links
+    finally:
+        programs.close()

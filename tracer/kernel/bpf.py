@@ -38,6 +38,7 @@ class Command(IntEnum):
 
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
     OBJ_GET_INFO_BY_FD = 15
@@ -94,6 +95,12 @@ def look_up(fd: int, key: bytes, value_size: int) -> bytes:
     held = ct.create_string_buffer(key, len(key))
     _bpf(Command.MAP_LOOKUP_ELEM, struct.pack("=IxxxxQQQ", fd, ct.addressof(held), ct.addressof(value), 0))
     return value.raw
+
+
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Set a map's value."""
+    held, new = ct.create_string_buffer(key, len(key)), ct.create_string_buffer(value, len(value))
+    _bpf(Command.MAP_UPDATE_ELEM, struct.pack("=IxxxxQQQ", fd, ct.addressof(held), ct.addressof(new), 0))
 
 
 def is_empty(fd: int, key_size: int) -> bool:

@@ -85,7 +85,7 @@ def transitions() -> tuple[Attachment, ...]:
 
     Attached after the mini-sockets' own, so that a TIME_WAIT born while we attach has
     no full socket, rather than a full socket no TIME_WAIT. A transition is for whichever of its
-    programs is free, in this order; of an owner's uses one is enough.
+    programs is free, in this order, in which they are detached as well; of an owner's uses one is enough.
     """
     return (
         _raw(_TRANSITION, "transition_packet", told_otherwise=True),
@@ -108,7 +108,7 @@ SYSTEM_CALL = "sys_exit"
 
 _TOLD_OTHERWISE = frozenset({_EXPIRY, ACCEPT, _WISH})
 """By the kernel stack, or by the next use: why_killed() in bpf/hooks/functions.h, without_time_wait()
-and on_use() in bpf/closing.h."""
+and name_user() in bpf/closing.h."""
 
 _BIRTH = "the kernel's table of connections, at FIN_WAIT2 or CLOSING to CLOSE"
 _FACTS = {

@@ -113,7 +113,7 @@ class LoadedPrograms:
         self.tick_us = tick_us()
         self._maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
-        self._links: list[int] = []
+        self._links: dict[str, int] = {}
         self._half_closed: tuple[int, ...] = ()
         try:
             with KernelTypes() as types:
@@ -128,8 +128,10 @@ class LoadedPrograms:
                 self._load_programs(attachments, types)
                 where = (self._maps["slots"], self._maps["socks"])
                 self._half_closed = self._iterators("bpf_iter__bpf_map_elem", types, where)
+            self._tell_attaching(True)
             for attachment in attachments:
                 self.attach(attachment)
+            self._tell_attaching(False)
         except BaseException:
             self.close()
             raise
@@ -190,11 +192,13 @@ class LoadedPrograms:
         return tuple(links)
 
     def detach(self) -> None:
-        """Stop the programs, the last attached first; the maps stay.
+        """Stop the programs; the maps stay.
 
-        A close that is still seen needs the birth of its TIME_WAIT.
+        First those on transitions, of which each sees to what those before it no longer do; then the
+        mini-sockets' own, since a close that is still seen has a TIME_WAIT.
         """
-        _close_all(reversed(self._links))
+        first = [self._links.pop(one.program) for one in transitions() if one.program in self._links]
+        _close_all((*first, *reversed(self._links.values())))
         self._links.clear()
 
     def close(self) -> None:
@@ -240,7 +244,10 @@ class LoadedPrograms:
                 f"cannot attach to {attachment.kind.value} {attachment.target}: {error.strerror}",
                 "`twtrace doctor` says what this kernel and user allow",
             ) from error
-        self._links.append(link)
+        self._links[attachment.program] = link
+
+    def _tell_attaching(self, now: bool) -> None:
+        bpf.update(self._maps["attaching"], bytes(4), struct.pack("=I", now))
 
     def _code(self, program: str) -> bytes:
         return renumbered(self._compiled.programs[program], dict(enumerate(self._maps.values())))
