@@ -303,15 +303,37 @@ static __always_inline u8 why_not_connected(struct sock *sk, const struct sock_i
 	return info->ep.sport ? FAILED_CONFLICT : FAILED_EXHAUSTED;
 }
 
-static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock *sk, u8 old,
+/* A socket that has come to CLOSE.  What is in memory here, the same wherever the socket is
+ * kept, is to the verifier any value: else it tries each way to here with each from here. */
+struct ending {
+	struct sock_info info;
+	volatile int substate; /* of the mini-socket that took its place, see link_time_wait() */
+	volatile bool followed;
+	volatile bool process;
+};
+
+/* Per CPU and enum lane, as `stacks`.  Updated: finish().  Never deleted. */
+BPF_PERCPU_ARRAY(endings, struct ending, LANES);
+
+static __always_inline void finish(u64 *ctx, const struct sock_info *kept, struct sock *sk, u8 old,
 				   u64 now, bool process, u32 lane, const struct process_id *me)
 {
 	bool may_wait = old == TCP_FIN_WAIT2 || old == TCP_CLOSING;
+	struct ending *ending = endings.lookup(&lane);
+	struct sock_info *info;
 	struct event *ev;
 	u8 how = HOW_FIN;
 	bool followed = false;
-	int substate = 0;
+	int substate;
 
+	if (!ending)
+		return;
+	info = &ending->info;
+	*info = *kept;
+	ending->substate = 0;
+	ending->process = process;
+	if (lane != LANE_PACKET)
+		process = ending->process;
 	if (may_wait) {
 		struct tw_info wait = {
 			.conn = info->conn,
@@ -323,8 +345,10 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 			.role = info->role,
 		};
 
-		substate = link_time_wait(&wait, sk, &followed);
+		ending->substate = link_time_wait(&wait, sk, &followed);
+		ending->followed = followed;
 	}
+	substate = ending->substate;
 	if (substate <= 0) {
 		how = classify(ctx, sk, info, old, process, lane);
 		if (how == HOW_FIN && may_wait) {
@@ -359,7 +383,7 @@ static __always_inline void finish(u64 *ctx, struct sock_info *info, struct sock
 		ev->alike.failed = why_not_connected(sk, info, process);
 	if (substate > 0) {
 		ev->alike.flags |= EVF_TIME_WAIT;
-		ev->alike.unfollowed = !followed;
+		ev->alike.unfollowed = !ending->followed;
 		ev->alike.old = substate;
 	}
 	send_event(ev);

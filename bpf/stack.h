@@ -89,6 +89,7 @@ struct trail {
 	volatile u64 found; /* learn_trail()'s own from here on */
 	volatile u64 times;
 	volatile u64 place;
+	volatile u64 last;
 	u64 words[TRAIL_WORDS];
 };
 
@@ -127,14 +128,13 @@ static __always_inline void learn_trail(const struct stack *stack)
 {
 	u32 zero = 0;
 	struct trail *trail = trails.lookup(&zero);
-	u64 ip, found;
+	u64 ip, found, place;
 	int i, j;
 
 	if (!trail)
 		return;
 	trail->places = 0;
 	trail->found = 0;
-	trail->place = 0;
 	if (bpf_probe_read_kernel(trail->words, sizeof(trail->words), (void *)trail->start))
 		return;
 	for (i = 0; i < FRAMES_BEFORE_TRAIL + TRAIL_PLACES; i++) {
@@ -143,8 +143,6 @@ static __always_inline void learn_trail(const struct stack *stack)
 		for (j = 0; j < TRAIL_WORDS; j++) {
 			if (trail->words[j] != ip)
 				continue;
-			if (trail->found && j * sizeof(ip) <= trail->place)
-				return;
 			trail->times++;
 			trail->place = j * sizeof(ip);
 		}
@@ -153,10 +151,12 @@ static __always_inline void learn_trail(const struct stack *stack)
 		if (i < FRAMES_BEFORE_TRAIL)
 			continue;
 		found = trail->found;
-		if (found >= TRAIL_PLACES)
+		place = trail->place;
+		if (found >= TRAIL_PLACES || (found && place <= trail->last))
 			return;
+		trail->last = place;
 		trail->ip[found] = ip;
-		trail->at[found] = trail->place;
+		trail->at[found] = place;
 		trail->found = found + 1;
 		if (i == stack->frame) {
 			trail->places = found + 1;

@@ -27,7 +27,7 @@ MOST = {
     "a use of a socket that is not followed": (27, 0, 0, 0, 0, 0, 0, 0),
     "a task's transition, for the packets' program": (8, 0, 0, 0, 0, 0, 0, 0),
     "a packet's transition, for the tasks' program": (28, 0, 0, 0, 0, 0, 0, 0),
-    "a connection, both ends, whose TIME_WAIT expires": (2648, 1, 1, 1, 9, 0, 6, 3),
+    "a connection, both ends, whose TIME_WAIT expires": (2762, 1, 1, 1, 9, 0, 6, 3),
     "a TIME_WAIT replaced, as the last was": (365, 1, 0, 1, 5, 0, 1, 1),
 }
 TRANSITIONS = ("transition_packet", "transition_task")

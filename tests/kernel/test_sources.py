@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 
 import pytest
 
@@ -13,7 +14,7 @@ from tracer.kernel.btf import KernelTypes
 from tracer.kernel.compiled import renumbered
 from tracer.kernel.compiler import compile_programs
 from tracer.kernel.flags import LoadOptions, compile_flags
-from tracer.kernel.hooks import SOURCES, Attachment, Kind, transitions
+from tracer.kernel.hooks import SOURCES, Attachment, Kind, kernel_release, transitions
 from tracer.kernel.loader import LoadedPrograms, load
 
 pytestmark = pytest.mark.kernel
@@ -23,6 +24,8 @@ _LOADABLE = {
     Kind.KPROBE: (bpf.ProgramType.KPROBE, bpf.AttachType.NONE),
 }
 """fentry needs its function at loading, and may be refused there."""
+VERIFIED_INSTRUCTIONS = 216  # where it is in struct bpf_prog_info
+MOST_VERIFIED = 80_000
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -95,5 +98,24 @@ def test_transitions_are_the_first_to_be_detached(monkeypatch: pytest.MonkeyPatc
         assert order[: len(expected)] == expected
         assert sorted(order) == sorted(links)
         assert not programs._links
+    finally:
+        programs.close()
+
+
+@pytest.mark.skipif(
+    kernel_release() < (5, 16),
+    # aba64c7da983 "bpf: Add verified_insns to bpf_prog_info and fdinfo"
+    reason="this kernel does not tell how many instructions were verified (before Linux 5.16)",
+)
+def test_the_verifier_is_soon_done() -> None:
+    """Most of the time before the first event is its; it looks at an instruction once for each way there."""
+    programs = load(LoadOptions())
+    try:
+        verified = {
+            name: struct.unpack_from("=I", bpf._info(fd), VERIFIED_INSTRUCTIONS)[0]
+            for name, fd in programs._programs.items()
+        }
+        assert min(verified.values()) > 0
+        assert {name: count for name, count in verified.items() if count > MOST_VERIFIED} == {}
     finally:
         programs.close()
