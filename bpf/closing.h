@@ -606,12 +606,12 @@ static __always_inline void on_transition(u64 *ctx, u32 lane)
  * named the others. */
 static __always_inline void name_user(u64 key, u32 what)
 {
-	struct sock_place *slot = slot_of(key), *place = slot ? find(slot, key) : NULL;
+	struct sock_info *info = known(key);
 
-	if (!place || place->info.opener.pid)
+	if (!info || info->opener.pid)
 		return;
-	current_process(&place->info.opener);
-	take_site(place->info.conn, &place->info.opener, what);
+	current_process(&info->opener);
+	take_site(info->conn, &info->opener, what);
 }
 
 #endif

@@ -38,7 +38,7 @@ struct sock_place {
  * keep(), at the first transition that is seen.  Updated: on_transition(), name_user().
  * Deleted: forget(), at → CLOSE, which every socket passes before it is freed, by the last
  * that looks at it, or when its memory is another's; if it connects again it is a new
- * connection.  To find, insert and delete in a hash map costs ten times as much. */
+ * connection.  In a hash map all that took 0.8 us more a connection. */
 BPF_ARRAY(slots, struct sock_place, 1 << SLOT_BITS);
 
 /* sk → the same, of those whose slot is taken.  Inserted, updated, deleted: as in `slots`.
@@ -83,6 +83,14 @@ static __always_inline struct sock_place *find(struct sock_place *slot, u64 sk)
 	if (slot->sk == sk)
 		return slot;
 	return slot->others ? socks.lookup(&sk) : NULL;
+}
+
+/* For those that have nothing to do with its place. */
+static __always_inline struct sock_info *known(u64 sk)
+{
+	struct sock_place *slot = slot_of(sk), *place = slot ? find(slot, sk) : NULL;
+
+	return place ? &place->info : NULL;
 }
 
 /* Under the socket's lock.  NULL if there is no room. */

@@ -91,10 +91,10 @@ static __always_inline void killed(void *ctx, struct inet_timewait_sock *tw)
 /* tcp_time_wait(): if no mini-socket comes of it, there were too many. */
 static __always_inline void wants_to_wait(struct sock *sk)
 {
-	struct sock_place *slot = slot_of((u64)sk), *place = slot ? find(slot, (u64)sk) : NULL;
+	struct sock_info *info = known((u64)sk);
 
-	if (place)
-		place->info.waits = 1;
+	if (info)
+		info->waits = 1;
 }
 
 #endif

@@ -108,7 +108,7 @@ def test_transitions_are_the_first_to_be_detached(monkeypatch: pytest.MonkeyPatc
     reason="this kernel does not tell how many instructions were verified (before Linux 5.16)",
 )
 def test_the_verifier_is_soon_done() -> None:
-    """Most of the time before the first event is its; it looks at an instruction once for each way there."""
+    """Up to half of the time before the first event is its: an instruction once for each way there."""
     programs = load(LoadOptions())
     try:
         verified = {

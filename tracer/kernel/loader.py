@@ -30,7 +30,6 @@ from tracer.kernel.hooks import (
 )
 
 OPEN_SOCKET_SIZE = 80
-_SOCK_BYTES = 8  # the key of `socks`
 
 
 class Counter(IntEnum):
@@ -157,8 +156,8 @@ class LoadedPrograms:
         """`struct held_socket` of every half-closed socket that is followed and that a process holds."""
         in_slots, elsewhere = self._half_closed
         yield from _iterate(in_slots, HELD_RECORD.size)
-        # mostly there are none, and an iterator takes ten times as long to find that out
-        if not bpf.is_empty(self._maps["socks"], _SOCK_BYTES):
+        # mostly there are none, and an iterator takes forty times as long to find that out
+        if not bpf.is_empty(self._maps["socks"], self._compiled.maps["socks"].key_size):
             yield from _iterate(elsewhere, HELD_RECORD.size)
 
     def open_sockets(self) -> Iterator[bytes] | None:
